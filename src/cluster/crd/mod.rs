@@ -1,0 +1,1 @@
+//! Typed structs of the fields that virtproof uses, per API group.

@@ -1,0 +1,453 @@
+//! The facts that a run records and the checks judge. Adding a variant or an optional field is
+//! compatible; anything else raises [`VERSION`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::frame::{Identity, Opened};
+use crate::probe::layout::Layout;
+
+/// The version of the event schema.
+pub const VERSION: u32 = 1;
+
+/// One line of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Schema version.
+    pub v: u32,
+    /// Position in the history, from 0, without gaps.
+    pub seq: u64,
+    /// Host monotonic clock, nanoseconds since the run started. Verdicts use only this clock.
+    pub at_ns: u64,
+    /// Host wall clock, RFC 3339 UTC with nanoseconds; evidence, never arithmetic.
+    pub wall: jiff::Timestamp,
+    /// The trial it belongs to, if any: one scenario run on one set of subjects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<String>,
+    /// The subject (VM under test) it concerns, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// Which of the plan's sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Site {
+    /// Where workloads start.
+    Primary,
+    /// Where they go.
+    Secondary,
+}
+
+impl Site {
+    /// The other one.
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Primary => Self::Secondary,
+            Self::Secondary => Self::Primary,
+        }
+    }
+}
+
+impl std::fmt::Display for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
+/// How an action ended. `Unknown` is for anything that may or may not have happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It happened.
+    Ok,
+    /// It did not happen; the text says what was tried, seen, and what to do.
+    Failed(String),
+    /// It may have happened.
+    Unknown(String),
+    /// It was not tried, for the reason given; only before the trial's first deed.
+    Skipped(String),
+}
+
+/// One data volume of a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFact {
+    /// Ordinal within the VM, also the ledger's volume ordinal.
+    pub ordinal: u8,
+    /// The VM's volume and disk name.
+    pub name: String,
+    /// The PVC that backs it.
+    pub pvc: String,
+    /// The ledger's volume id, 32 hex digits.
+    pub vol_id: String,
+    /// Whether the PVC is `Block` or `Filesystem`.
+    pub volume_mode: String,
+    /// Whether the ledger owns the raw device or a file on a file system in it.
+    pub ledger: LedgerMode,
+}
+
+/// How the ledger lies on a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerMode {
+    /// The whole device.
+    Raw,
+    /// One preallocated file on a file system that the probe makes.
+    File,
+}
+
+/// Why an incarnation exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Fills the cold region and then writes load.
+    Load,
+    /// Boots read-only after a transition; writes canaries only.
+    Verify,
+}
+
+/// The step of a recovery that a stage mark closes, in the order of the RTO sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// The fault or the order to move: the clock starts at the last ack heard before it.
+    Fault,
+    /// The transition was ordered.
+    Ordered,
+    /// The old side is fenced, stopped or known dead.
+    Fenced,
+    /// All volumes are demoted and in sync (planned moves only).
+    Demoted,
+    /// PVs and PVCs stand on the target and are bound.
+    HandedOver,
+    /// All volumes are promoted on the target.
+    Promoted,
+    /// The VM object exists on the target.
+    VmCreated,
+    /// The VMI is Running.
+    VmiRunning,
+    /// The SSH banner was read: a kernel and a network are up.
+    SshBanner,
+    /// SSH authentication succeeded.
+    SshAuth,
+    /// The probe holds every data volume open.
+    DevicesOpen,
+    /// The first canary is acked: the service could serve.
+    FirstAck,
+}
+
+/// A condition as typed tri-state evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConditionFact {
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    /// Its reason.
+    #[serde(default)]
+    pub reason: String,
+    /// Its message.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// What a replication object said at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationFact {
+    /// The PVC.
+    pub pvc: String,
+    /// `spec.replicationState`.
+    pub desired: String,
+    /// `status.state`.
+    pub state: String,
+    /// Whether status belongs to the current generation.
+    pub current: bool,
+    /// Conditions by type.
+    pub conditions: BTreeMap<String, ConditionFact>,
+    /// `status.lastSyncTime`: the point in time that the replica holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sync_time: Option<jiff::Timestamp>,
+    /// `status.message`.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// An object that a run left behind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Residue {
+    /// The site.
+    pub site: Site,
+    /// apiVersion and kind, `v1/PersistentVolumeClaim`.
+    pub kind: String,
+    /// `namespace/name`, or `name` for cluster-scoped kinds.
+    pub name: String,
+    /// Why it is still there, as far as its status tells: finalizers, deletion timestamp.
+    pub why: String,
+}
+
+/// A scan of one volume, its cells in a binary file beside the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanFact {
+    /// Volume ordinal.
+    pub volume: u8,
+    /// Device size in bytes as the guest saw it.
+    pub size: u64,
+    /// Cells read.
+    pub read: u64,
+    /// Cold cells found as they should be.
+    pub cold_ok: u64,
+    /// Frames as received, path relative to the run directory.
+    pub file: String,
+    /// BLAKE3 of that file, hex.
+    pub blake3: String,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum Fact {
+    /// The run begins. First event of every history.
+    RunStarted {
+        /// Run id, 32 hex digits.
+        run_id: String,
+        /// The seed behind every random choice.
+        seed: u64,
+        /// The version of virtproof.
+        tool: String,
+        /// BLAKE3 of the plan text, hex.
+        plan_blake3: String,
+        /// How the run was invoked, secrets never included.
+        argv: Vec<String>,
+        /// Whether the sites are simulated.
+        lab: bool,
+    },
+    /// A site answered and said what it runs.
+    SiteSeen {
+        /// The site.
+        site: Site,
+        /// Kubernetes version.
+        kubernetes: String,
+        /// KubeVirt version, if a KubeVirt object could be read.
+        kubevirt: Option<String>,
+        /// The API server's clock minus this host's, milliseconds, with half the round trip as
+        /// bound.
+        clock_skew_ms: i64,
+        /// Bound on that difference.
+        clock_bound_ms: u64,
+    },
+    /// A trial begins: one scenario, its subjects.
+    TrialStarted {
+        /// Scenario id.
+        scenario: String,
+        /// Subjects.
+        subjects: Vec<String>,
+        /// The scenario's checks, by id: those that must come to a verdict.
+        checks: Vec<String>,
+        /// Whether every acked write must survive (planned moves).
+        zero_loss: bool,
+    },
+    /// A trial is over; its verdicts follow from the history.
+    TrialEnded {
+        /// How its steps went.
+        outcome: Outcome,
+    },
+    /// A step is about to be done.
+    StepStarted {
+        /// Its name.
+        step: String,
+    },
+    /// A step is over.
+    StepEnded {
+        /// Its name.
+        step: String,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// A subject was made (or adopted): what its ledger will be.
+    SubjectCreated {
+        /// Plan workload it comes from.
+        workload: String,
+        /// Namespace on both sites.
+        namespace: String,
+        /// VM name on both sites.
+        vm: String,
+        /// Data volumes by ordinal.
+        volumes: Vec<VolumeFact>,
+        /// All PVCs of the VM, root disk included, that must be protected.
+        pvcs: Vec<String>,
+        /// The seed of this subject's address stream and payloads.
+        seed: u64,
+    },
+    /// A probe run begins on a subject.
+    IncarnationStarted {
+        /// Incarnation, 16 hex digits.
+        incarnation: String,
+        /// Where.
+        site: Site,
+        /// Why.
+        purpose: Purpose,
+        /// The incarnation whose data it found on the disk, if any.
+        parent: Option<String>,
+        /// The guest and its volumes.
+        identity: Identity,
+        /// Ledger layout per volume, by ordinal.
+        layouts: Vec<Layout>,
+        /// Ack segment, path relative to the run directory.
+        segment: String,
+    },
+    /// The cold region is filled and durable.
+    Filled {
+        /// Incarnation, hex.
+        incarnation: String,
+        /// Cells per volume ordinal.
+        cells: Vec<u64>,
+    },
+    /// The load begins.
+    LoadStarted {
+        /// Incarnation, hex.
+        incarnation: String,
+        /// Writes per second asked for; 0 is unlimited.
+        rate: u32,
+        /// Writes between flushes; 0 is strict.
+        batch: u32,
+    },
+    /// The load is over as far as the host can tell.
+    LoadEnded {
+        /// Incarnation, hex.
+        incarnation: String,
+        /// Whether the probe accounted for everything it issued (a `Stopped` frame was heard).
+        accounted: bool,
+        /// The last durability rank heard.
+        last_rank: u64,
+    },
+    /// The ack stream broke or came back.
+    Stream {
+        /// Incarnation, hex.
+        incarnation: String,
+        /// `true` when connected.
+        up: bool,
+        /// What was seen.
+        why: String,
+    },
+    /// A fault was planted, or the world broke by itself and virtproof noticed.
+    Fault {
+        /// Its name.
+        name: String,
+        /// Where.
+        site: Option<Site>,
+        /// Whether it stands (`true`) or was healed (`false`).
+        active: bool,
+        /// Parameters and remarks.
+        detail: String,
+    },
+    /// A stage of the recovery closed.
+    StageReached {
+        /// Which.
+        stage: Stage,
+    },
+    /// Fencing of a site was asked for or came to an end.
+    Fencing {
+        /// The site whose writes must stop.
+        site: Site,
+        /// How: `networkFence`, `stopVm`, `siteDown`.
+        method: String,
+        /// `None` when asked for, then how it went.
+        outcome: Option<Outcome>,
+    },
+    /// Replication objects of a subject as observed on one site.
+    Replication {
+        /// Where.
+        site: Site,
+        /// Per PVC.
+        volumes: Vec<ReplicationFact>,
+    },
+    /// The gate before a promotion, what it saw and what it decided.
+    Gate {
+        /// The site to be promoted.
+        site: Site,
+        /// Whether force was asked for.
+        forced: bool,
+        /// Whether promotion may go on.
+        open: bool,
+        /// Why.
+        why: String,
+    },
+    /// A PVC of the subject stands on a site, bound to a volume.
+    Claim {
+        /// Where.
+        site: Site,
+        /// The PVC.
+        pvc: String,
+        /// Its PV.
+        pv: String,
+        /// The volume handle of its PV.
+        handle: String,
+        /// What the handle must be to hold the replica, `None` on the first site.
+        expected: Option<String>,
+    },
+    /// The VM's run state as seen by the API server.
+    Vm {
+        /// Where.
+        site: Site,
+        /// `status.printableStatus` of the VM, empty when absent.
+        status: String,
+        /// `status.phase` of the VMI, empty when absent.
+        phase: String,
+        /// VMI UID.
+        vmi_uid: Option<String>,
+        /// Node.
+        node: Option<String>,
+    },
+    /// SSH reached the guest.
+    Guest {
+        /// Where.
+        site: Site,
+        /// SSH host key fingerprint, `SHA256:…`.
+        host_key: String,
+        /// Whether it equals the one pinned for this volume lineage; `None` at first contact.
+        host_key_pinned: Option<bool>,
+        /// `/etc/machine-id`.
+        machine_id: String,
+        /// Boot id.
+        boot_id: String,
+    },
+    /// Data volumes as the probe opened them.
+    Volumes {
+        /// Where.
+        site: Site,
+        /// By ordinal.
+        opened: Vec<Opened>,
+    },
+    /// All volumes of a subject were read back whole.
+    Scanned {
+        /// Where.
+        site: Site,
+        /// The incarnation that read.
+        incarnation: String,
+        /// The load incarnations whose writes this scan is evidence of, oldest first.
+        judges: Vec<String>,
+        /// Per volume.
+        volumes: Vec<ScanFact>,
+    },
+    /// The run directory's objects were swept after cleanup.
+    Swept {
+        /// Sites that could be reached and listed.
+        sites: Vec<Site>,
+        /// What was left.
+        residue: Vec<Residue>,
+    },
+    /// A warning for the reader, never for a verdict.
+    Note {
+        /// Its text.
+        text: String,
+    },
+    /// The run is over. Last event of a complete history.
+    RunEnded {
+        /// `completed`, `interrupted` or why it stopped.
+        reason: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! The API server: store, protocol, discovery, validation. Knows no domain controller.

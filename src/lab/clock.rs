@@ -1,0 +1,32 @@
+//! The lab's time. Schedules that take minutes on a real system (mirror snapshots, controller
+//! requeues, grace periods) run `scale` times faster; timestamps stay true wall-clock time.
+
+use std::time::Duration;
+
+/// How much faster than real the lab's schedules run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LabClock {
+    scale: f64,
+}
+
+impl LabClock {
+    /// A clock whose schedules run `scale` times faster than real; 1.0 is real time.
+    pub const fn new(scale: f64) -> Self {
+        Self { scale }
+    }
+
+    /// How long a wait of `real` takes in the lab.
+    pub fn wait(&self, real: Duration) -> Duration {
+        real.div_f64(self.scale.max(f64::MIN_POSITIVE))
+    }
+
+    /// Waits for `real` as the lab counts it. The only sleep of the lab: it *is* the passing of
+    /// simulated time, never a stand-in for a condition.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "simulated time passes here and nowhere else"
+    )]
+    pub async fn pass(&self, real: Duration) {
+        tokio::time::sleep(self.wait(real)).await;
+    }
+}

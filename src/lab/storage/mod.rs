@@ -1,0 +1,1 @@
+//! Storage controllers: PV and PVC binding, CDI DataVolumes, csi-addons replication and fencing.

@@ -1,0 +1,1 @@
+//! KubeVirt: VM and VMI controllers, launcher pods, webhooks, the subresource API.

@@ -1,0 +1,3 @@
+//! The `virtproof` command.
+
+fn main() {}
