@@ -2,3 +2,8 @@
 //!
 //! Contract: pure; the same run directory gives the same bytes.
 //! May use: plan, history, check.
+
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod view;
