@@ -1,1 +1,15 @@
-//! The API server: store, protocol, discovery, validation. Knows no domain controller.
+//! A Kubernetes API server of version 1.36 in this process, behind real HTTPS.
+//!
+//! Contract: answers like the real server, wording and traps included. [`Store`] holds one site's
+//! objects and is what the lab's controllers use; [`Admission`] and [`Aggregated`] are where the
+//! domain (KubeVirt's webhooks and subresources) hooks in. Knows no domain rule itself.
+
+pub mod errors;
+pub mod hooks;
+pub mod meta;
+pub mod registry;
+pub mod store;
+
+pub use errors::{ApiError, Cause};
+pub use hooks::{Admission, Aggregated, Body, Operation, Review, User, full};
+pub use store::{Change, ChangeKind, DeleteOptions, Deleted, Part, Propagation, Store};
