@@ -1,60 +1,85 @@
-//! The plan as its users write it (`docs/plan.md`). Field names are camelCase in YAML. Unknown and
-//! duplicate keys are refused by the reader, not here.
+//! The validated plan: every value typed, in range and consistent with the others. Only
+//! `plan::parse` and its kin make a [`Plan`], and nothing changes it afterwards.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The only apiVersion there is.
-pub const API_VERSION: &str = "virtproof.dev/v1alpha1";
-
-/// A rehearsal: where, what, how it is protected, what is allowed and what to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// A rehearsal that may be run.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// `virtproof.dev/v1alpha1`.
-    pub api_version: String,
-    /// `Plan`.
-    pub kind: String,
-    /// Name of the rehearsal.
-    pub metadata: Metadata,
-    /// The clusters.
-    pub sites: Sites,
+    pub(super) name: String,
+    pub(super) sites: Sites,
+    pub(super) protection: Protection,
+    pub(super) workloads: Vec<Workload>,
+    pub(super) objectives: Objectives,
+    pub(super) patterns: Vec<String>,
+    pub(super) scenarios: Vec<String>,
+    pub(super) load: Load,
+    pub(super) faults: Faults,
+    pub(super) deadlines: Deadlines,
+    pub(super) namespace_prefix: String,
+}
+
+impl Plan {
+    /// The rehearsal's name, a DNS label.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The clusters, which are not the same.
+    pub const fn sites(&self) -> &Sites {
+        &self.sites
+    }
+
     /// How volumes are replicated.
-    pub protection: Protection,
-    /// The VMs under test.
-    pub workloads: Vec<Workload>,
+    pub const fn protection(&self) -> &Protection {
+        &self.protection
+    }
+
+    /// The workloads, at least one, with distinct names.
+    pub fn workloads(&self) -> &[Workload] {
+        &self.workloads
+    }
+
     /// What is allowed.
-    #[serde(default)]
-    pub objectives: Objectives,
-    /// Scenario ids or globs, in the order to run.
-    pub scenarios: Vec<String>,
+    pub const fn objectives(&self) -> &Objectives {
+        &self.objectives
+    }
+
+    /// The scenario ids or globs as the plan has them.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    /// The ids that the patterns select, each once, in the order to run. Empty when the plan was
+    /// read without a catalogue (`Known::nothing`).
+    pub fn scenarios(&self) -> &[String] {
+        &self.scenarios
+    }
+
     /// The load that guests write.
-    #[serde(default)]
-    pub load: Load,
-    /// How faults are brought about, for scenarios that need one.
-    #[serde(default)]
-    pub faults: Faults,
+    pub const fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// How a site is broken and healed.
+    pub const fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// How long each wait may take.
-    #[serde(default)]
-    pub deadlines: Deadlines,
-    /// Namespace prefix on both sites; each run gets `PREFIX-RUN`.
-    #[serde(default = "namespace_prefix")]
-    pub namespace_prefix: String,
-}
+    pub const fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
 
-fn namespace_prefix() -> String {
-    "virtproof".into()
-}
-
-/// Plan metadata.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Metadata {
-    /// A DNS label.
-    pub name: String,
+    /// What namespaces of a run begin with, a DNS label of at most 30 characters.
+    pub fn namespace_prefix(&self) -> &str {
+        &self.namespace_prefix
+    }
 }
 
 /// The clusters of a plan.
@@ -79,28 +104,39 @@ pub struct SiteRef {
     pub context: Option<String>,
 }
 
-/// How the volumes are replicated. Each driver takes its own fields.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// How the volumes are replicated.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Protection {
-    /// Which driver.
-    pub driver: DriverKind,
-    /// VolumeReplicationClass on both sites (`volumeReplication`).
-    #[serde(default)]
-    pub volume_replication_class: Option<String>,
-    /// How often replicas are brought up to date, as the class says it; used for deadlines and for
-    /// the staleness rule.
-    pub scheduling_interval: String,
-    /// Whether every acked write survives even an unplanned failover (synchronous replication).
-    #[serde(default)]
+    /// Driver with its own fields.
+    pub driver: Driver,
+    /// How often replicas are brought up to date, above zero.
+    pub scheduling_interval: Duration,
+    /// Whether every acked write survives even an unplanned failover.
     pub synchronous: bool,
-    /// How a site that is still alive is kept from writing before an unplanned promotion.
-    #[serde(default)]
+    /// How a live site is kept from writing before an unplanned promotion.
     pub fencing: Fencing,
-    /// Volume handles on the peer: old text to new text, applied to the handle of each PV that is
-    /// handed over (`replication.md`: the handle embeds cluster and pool ids on some drivers).
-    #[serde(default)]
+    /// Text in a volume handle of the primary to its text on the secondary; values are distinct, so
+    /// the map can be read both ways.
     pub handle_map: BTreeMap<String, String>,
+}
+
+/// A replication driver and what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Driver {
+    /// One csi-addons VolumeReplication per PVC.
+    VolumeReplication {
+        /// VolumeReplicationClass on both sites.
+        class: String,
+    },
+}
+
+impl Driver {
+    /// Which driver it is.
+    pub const fn kind(&self) -> DriverKind {
+        match self {
+            Self::VolumeReplication { .. } => DriverKind::VolumeReplication,
+        }
+    }
 }
 
 /// The replication drivers.
@@ -111,19 +147,32 @@ pub enum DriverKind {
     VolumeReplication,
 }
 
-/// Fencing of a live site.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Fencing {
-    /// How.
-    #[serde(default)]
-    pub method: FencingMethod,
-    /// NetworkFenceClass on the site to be fenced (`networkFence`).
-    #[serde(default)]
-    pub network_fence_class: Option<String>,
-    /// CIDRs to fence; the addresses that CSIAddonsNode reports, then node addresses, when empty.
-    #[serde(default)]
-    pub cidrs: Vec<String>,
+impl DriverKind {
+    /// Every driver.
+    pub const ALL: &[Self] = &[Self::VolumeReplication];
+
+    /// Its name in plans.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::VolumeReplication => "volumeReplication",
+        }
+    }
+}
+
+/// Fencing of a live site, with what the method needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fencing {
+    /// Stop the VM with grace period 0 and wait until its VMI is gone.
+    StopVm,
+    /// A csi-addons NetworkFence over the site's nodes.
+    NetworkFence {
+        /// NetworkFenceClass on the site to be fenced.
+        class: String,
+        /// CIDRs to fence; the driver's own and node addresses when empty.
+        cidrs: Vec<String>,
+    },
+    /// Do nothing.
+    None,
 }
 
 /// The ways to fence.
@@ -140,94 +189,132 @@ pub enum FencingMethod {
 }
 
 /// VMs made from one template.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
-    /// A DNS label.
+    /// A DNS label, unique in the plan, at most 30 characters.
     pub name: String,
-    /// An embedded template's name, or the path of a manifest, relative to the plan.
+    /// An embedded template's name or a path (see `workload::Template::load`).
     pub template: String,
-    /// How many VMs.
-    #[serde(default = "one")]
+    /// How many VMs, 1 to 1000.
     pub count: u32,
-    /// Values for the template's `${PARAM}` placeholders.
-    #[serde(default)]
+    /// Values for the template's placeholders.
     pub parameters: BTreeMap<String, String>,
-    /// Recipe for freeze and thaw, by embedded name or path.
-    #[serde(default)]
+    /// Recipe by embedded name or path.
     pub recipe: Option<String>,
     /// How to log in.
-    #[serde(default)]
     pub ssh: Ssh,
-    /// Data volumes that virtproof adds when the template marks none with the label
-    /// `virtproof.dev/ledger`.
-    #[serde(default)]
+    /// Data volumes to add when the template marks none; empty means the default pair.
     pub data_volumes: Vec<DataVolume>,
 }
 
-fn one() -> u32 {
-    1
-}
-
 /// A data volume added to a manifest that brings none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataVolume {
-    /// Size as a Kubernetes quantity.
-    pub size: String,
+    /// Bytes, a multiple of 4096, at least 8 MiB.
+    pub size: u64,
     /// StorageClass; the default one when absent.
-    #[serde(default)]
     pub storage_class: Option<String>,
     /// `Block` or `Filesystem`.
-    #[serde(default = "block")]
-    pub volume_mode: String,
-    /// `raw` or `file`.
-    #[serde(default = "raw")]
-    pub ledger: String,
+    pub volume_mode: VolumeMode,
+    /// Access mode.
+    pub access_mode: AccessMode,
+    /// How the ledger lies on it.
+    pub ledger: LedgerKind,
 }
 
-fn block() -> String {
-    "Block".into()
-}
-fn raw() -> String {
-    "raw".into()
-}
-
-/// How to log in to a guest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Ssh {
-    /// Login name; the template's own when absent.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// Port in the guest.
-    #[serde(default = "ssh_port")]
-    pub port: u16,
-    /// Private key file; a fresh key per run when absent. Relative to the plan.
-    #[serde(default)]
-    pub key_file: Option<PathBuf>,
-    /// How to get a byte stream to the guest.
-    #[serde(default)]
-    pub route: RouteKind,
-    /// `user@host[:port]` of a jump host (`jump`).
-    #[serde(default)]
-    pub jump_host: Option<String>,
+/// What a claim asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum VolumeMode {
+    /// A raw block device.
+    #[default]
+    Block,
+    /// A file system, in which KubeVirt keeps a disk image.
+    Filesystem,
 }
 
-impl Default for Ssh {
-    fn default() -> Self {
-        Self {
-            user: None,
-            port: 22,
-            key_file: None,
-            route: RouteKind::default(),
-            jump_host: None,
+impl VolumeMode {
+    /// Its name in the Kubernetes API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "Block",
+            Self::Filesystem => "Filesystem",
         }
     }
 }
 
-fn ssh_port() -> u16 {
-    22
+/// Who may mount a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AccessMode {
+    /// One node at a time.
+    ReadWriteOnce,
+    /// Several nodes at a time, which live migration needs.
+    ReadWriteMany,
+}
+
+impl AccessMode {
+    /// Its name in the Kubernetes API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteMany => "ReadWriteMany",
+        }
+    }
+}
+
+/// How the ledger lies on a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerKind {
+    /// The whole device.
+    #[default]
+    Raw,
+    /// One preallocated file on a file system that the probe makes.
+    File,
+}
+
+impl LedgerKind {
+    /// Its name in plans and in the label `virtproof.dev/ledger`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::File => "file",
+        }
+    }
+}
+
+/// How to log in to a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    /// Login name; the template's own when absent.
+    pub user: Option<String>,
+    /// Port in the guest.
+    pub port: u16,
+    /// Private key file, relative to the plan; a fresh key per run when absent.
+    pub key_file: Option<PathBuf>,
+    /// How to get a byte stream to the guest.
+    pub route: Route,
+}
+
+/// A way to a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// KubeVirt's port-forward subresource.
+    PortForward,
+    /// TCP to the VMI's address.
+    Direct,
+    /// TCP to the VMI's address from a jump host.
+    Jump(JumpHost),
+}
+
+/// A host that SSH goes through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JumpHost {
+    /// Login name on it.
+    pub user: String,
+    /// Name or address.
+    pub host: String,
+    /// SSH port.
+    pub port: u16,
 }
 
 /// The ways to a guest.
@@ -243,134 +330,56 @@ pub enum RouteKind {
     Jump,
 }
 
-/// What is allowed. Durations as text: `90s`, `2m`, `1h 30m`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// What is allowed; absent means measured and not judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Objectives {
     /// Most data loss in time after an unplanned failover.
-    #[serde(default)]
-    pub rpo: Option<String>,
+    pub rpo: Option<Duration>,
     /// Longest outage of a transition.
-    #[serde(default)]
-    pub rto: Option<String>,
+    pub rto: Option<Duration>,
     /// Longest gap between acks in a live migration.
-    #[serde(default)]
-    pub migration_blackout: Option<String>,
+    pub migration_blackout: Option<Duration>,
     /// Longest stall in a freeze.
-    #[serde(default)]
-    pub freeze_stall: Option<String>,
+    pub freeze_stall: Option<Duration>,
 }
 
-/// What the probes write.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// What the probes write. Sizes are bytes and multiples of 4096.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     /// Writes per second and VM; 0 is as fast as it goes.
-    #[serde(default = "rate")]
     pub rate: u32,
     /// Writes between flushes; 0 makes each write durable by itself.
-    #[serde(default)]
     pub batch: u32,
-    /// How long the load runs before the transition.
-    #[serde(default = "warm_up")]
-    pub duration: String,
-    /// Hot region per volume.
-    #[serde(default = "hot")]
-    pub hot: String,
-    /// Log ring per volume.
-    #[serde(default = "log")]
-    pub log: String,
-    /// Distance between filled cold cells; `0` fills the ends only, `4Ki` all.
-    #[serde(default = "stride")]
-    pub cold_stride: String,
+    /// How long the load runs before the transition, above zero.
+    pub duration: Duration,
+    /// Hot region per volume, above zero.
+    pub hot: u64,
+    /// Log ring per volume, above zero.
+    pub log: u64,
+    /// Distance between filled cold cells; 0 fills the ends only.
+    pub cold_stride: u64,
 }
 
-fn rate() -> u32 {
-    400
-}
-fn warm_up() -> String {
-    "30s".into()
-}
-fn hot() -> String {
-    "16Mi".into()
-}
-fn log() -> String {
-    "4Mi".into()
-}
-fn stride() -> String {
-    "1Mi".into()
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Self {
-            rate: rate(),
-            batch: 0,
-            duration: warm_up(),
-            hot: hot(),
-            log: log(),
-            cold_stride: stride(),
-        }
-    }
-}
-
-/// How a site is broken and healed for unplanned scenarios.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// How a site is broken and healed for unplanned scenarios: both are given or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Argument vector that cuts the power of every node of the primary; no shell is used.
-    #[serde(default)]
     pub power_off: Vec<String>,
-    /// Argument vector that brings the primary back. Registered before `powerOff` runs.
-    #[serde(default)]
+    /// Argument vector that brings the primary back.
     pub power_on: Vec<String>,
 }
 
-/// How long each wait may take, as durations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// How long each wait may take, each above zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// A VM from created to Running.
-    #[serde(default = "boot")]
-    pub boot: String,
+    pub boot: Duration,
     /// From Running to an SSH login.
-    #[serde(default = "ssh_login")]
-    pub ssh: String,
+    pub ssh: Duration,
     /// A first or further full sync.
-    #[serde(default = "sync")]
-    pub sync: String,
+    pub sync: Duration,
     /// Promotion, demotion, fencing: each.
-    #[serde(default = "transition")]
-    pub transition: String,
+    pub transition: Duration,
     /// Cleanup of one site.
-    #[serde(default = "cleanup")]
-    pub cleanup: String,
-}
-
-fn boot() -> String {
-    "5m".into()
-}
-fn ssh_login() -> String {
-    "5m".into()
-}
-fn sync() -> String {
-    "15m".into()
-}
-fn transition() -> String {
-    "15m".into()
-}
-fn cleanup() -> String {
-    "10m".into()
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            boot: boot(),
-            ssh: ssh_login(),
-            sync: sync(),
-            transition: transition(),
-            cleanup: cleanup(),
-        }
-    }
+    pub cleanup: Duration,
 }
