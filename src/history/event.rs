@@ -44,6 +44,7 @@ pub enum Site {
 
 impl Site {
     /// The other one.
+    #[must_use]
     pub const fn peer(self) -> Self {
         match self {
             Self::Primary => Self::Secondary,
@@ -324,6 +325,17 @@ pub enum Fact {
         /// The last durability rank heard.
         last_rank: u64,
     },
+    /// The ack segment of an incarnation was closed; ties its bytes into this chain.
+    SegmentClosed {
+        /// Incarnation, hex.
+        incarnation: String,
+        /// Path relative to the run directory.
+        segment: String,
+        /// Records in it.
+        records: u64,
+        /// The end of its hash chain, hex.
+        root: String,
+    },
     /// The ack stream broke or came back.
     Stream {
         /// Incarnation, hex.
@@ -450,4 +462,31 @@ pub enum Fact {
         /// `completed`, `interrupted` or why it stopped.
         reason: String,
     },
+}
+
+impl Fact {
+    /// Whether the run acts on this fact, so that it must be on the disk before the run goes on:
+    /// what began, ended, was decided, or was broken. Observations are made durable in groups.
+    pub const fn is_phase(&self) -> bool {
+        matches!(
+            self,
+            Self::RunStarted { .. }
+                | Self::TrialStarted { .. }
+                | Self::TrialEnded { .. }
+                | Self::StepStarted { .. }
+                | Self::StepEnded { .. }
+                | Self::SubjectCreated { .. }
+                | Self::IncarnationStarted { .. }
+                | Self::Filled { .. }
+                | Self::LoadStarted { .. }
+                | Self::LoadEnded { .. }
+                | Self::SegmentClosed { .. }
+                | Self::Fault { .. }
+                | Self::Fencing { .. }
+                | Self::Gate { .. }
+                | Self::Scanned { .. }
+                | Self::Swept { .. }
+                | Self::RunEnded { .. }
+        )
+    }
 }
