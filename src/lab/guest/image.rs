@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::probe::disk::Disk;
 use crate::probe::layout::CELL;
 
-const OS_MAGIC: &[u8; 8] = b"vp-os-01";
-const STATE_MAGIC: &[u8; 8] = b"vp-st-01";
+const OS_MAGIC: [u8; 8] = *b"vp-os-01";
+const STATE_MAGIC: [u8; 8] = *b"vp-st-01";
 const STATE_CELLS: usize = 15;
 const HEADER: usize = 8 + 4 + 16;
 
@@ -103,7 +103,7 @@ fn store(
     disk: &dyn Disk,
     cell: u64,
     cells: usize,
-    magic: &[u8; 8],
+    magic: [u8; 8],
     value: &impl Serialize,
 ) -> io::Result<()> {
     let body = serde_json::to_vec(value).map_err(io::Error::other)?;
@@ -113,7 +113,7 @@ fn store(
     }
     let used = (HEADER + body.len()).div_ceil(CELL) * CELL;
     let mut block = vec![0; used];
-    block[..8].copy_from_slice(magic);
+    block[..8].copy_from_slice(&magic);
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     block[8..12].copy_from_slice(&length.to_le_bytes());
     block[12..HEADER].copy_from_slice(&blake3::hash(&body).as_bytes()[..16]);
@@ -126,14 +126,14 @@ fn fetch<T: DeserializeOwned>(
     disk: &dyn Disk,
     cell: u64,
     cells: usize,
-    magic: &[u8; 8],
+    magic: [u8; 8],
 ) -> io::Result<Option<T>> {
     if disk.size() < (cell + cells as u64) * CELL as u64 {
         return Ok(None);
     }
     let mut block = vec![0; cells * CELL];
     disk.read_at(cell * CELL as u64, &mut block)?;
-    let Some(body) = body(&block, *magic) else {
+    let Some(body) = body(&block, magic) else {
         return Ok(None);
     };
     Ok(serde_json::from_slice(body).ok())

@@ -1,0 +1,164 @@
+//! A booted operating system: who it is, what it kept, what its file tree holds. Built once per
+//! boot from the root volume and the cloud-init seed.
+
+use std::fmt::Write;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::cloudinit;
+use super::freeze::Freezer;
+use super::image::{self, Os, State, User};
+use super::power::Power;
+use super::probe::Probes;
+use super::shell::fs::Tree;
+use super::{GuestDisk, Request, Root, Spec};
+
+/// How much the tmpfs on `/run` holds, as a distribution sizes it on a small guest.
+const RUN_SPACE: u64 = 64 << 20;
+
+/// A running operating system.
+pub(super) struct Machine {
+    /// What the host gave it.
+    pub(super) os: Os,
+    /// What it keeps.
+    pub(super) state: State,
+    /// Its host name.
+    pub(super) hostname: String,
+    /// New at each boot.
+    pub(super) boot_id: Uuid,
+    /// Its file tree.
+    pub(super) tree: Tree,
+    /// Its power.
+    pub(super) power: Arc<Power>,
+    /// Its disks, plugged into that power.
+    pub(super) disks: Vec<GuestDisk>,
+    /// The agent's hold on its file systems.
+    pub(super) freezer: Arc<Freezer>,
+    /// The probe processes in it.
+    pub(super) probes: Probes,
+    /// Where it asks the hypervisor for things.
+    pub(super) requests: mpsc::UnboundedSender<Request>,
+}
+
+impl Machine {
+    /// Boots from the root volume: reads the operating system and what it kept, applies the
+    /// cloud-init seed if the instance is new, and makes that durable. `None` without an operating
+    /// system. Blocks on the disk.
+    pub(super) fn boot(
+        spec: &Spec,
+        power: &Arc<Power>,
+        disks: Vec<GuestDisk>,
+        freezer: Arc<Freezer>,
+        requests: mpsc::UnboundedSender<Request>,
+    ) -> io::Result<Option<Self>> {
+        let (os, kept, volume) = match &spec.root {
+            Root::Missing => return Ok(None),
+            Root::Ephemeral(os) => (os.clone(), None, None),
+            Root::Volume(disk) => match image::os(disk.as_ref())? {
+                None => return Ok(None),
+                Some(os) => (os, image::state(disk.as_ref())?, Some(disk)),
+            },
+        };
+        let state = instance(spec, &os, kept.clone());
+        if let Some(disk) = volume
+            && kept.as_ref() != Some(&state)
+        {
+            image::save(disk.as_ref(), &state)?;
+        }
+        let hostname =
+            cloudinit::hostname(&spec.seed.user_data).unwrap_or_else(|| spec.hostname.clone());
+        let machine = Self {
+            tree: Tree::new(spec.root_space, RUN_SPACE),
+            boot_id: uuid(spec, "boot"),
+            power: Arc::clone(power),
+            probes: Probes::default(),
+            os,
+            state,
+            hostname,
+            disks,
+            freezer,
+            requests,
+        };
+        machine.furnish();
+        Ok(Some(machine))
+    }
+
+    fn furnish(&self) {
+        let text = |text: String| Some(Bytes::from(text));
+        let put = |path: &str, content: String| {
+            self.tree.plant(path, 0o644, "root", text(content));
+        };
+        put("/etc/machine-id", format!("{}\n", self.state.machine_id));
+        put("/etc/hostname", format!("{}\n", self.hostname));
+        put("/etc/os-release", format!("ID={}\n", self.os.id));
+        put(
+            "/proc/sys/kernel/random/boot_id",
+            format!("{}\n", self.boot_id),
+        );
+        put("/proc/version", format!("Linux version {KERNEL}\n"));
+        for user in &self.state.users {
+            if user.name != "root" {
+                let home = self.home(&user.name);
+                self.tree.plant(&home, 0o700, &user.name, None);
+            }
+        }
+    }
+
+    /// A user's home directory.
+    pub(super) fn home(&self, user: &str) -> String {
+        match user {
+            "root" => "/root".to_owned(),
+            user => format!("/home/{user}"),
+        }
+    }
+
+    /// A user by name.
+    pub(super) fn user(&self, name: &str) -> Option<&User> {
+        self.state.users.iter().find(|user| user.name == name)
+    }
+}
+
+/// The kernel release that every simulated guest reports.
+pub(super) const KERNEL: &str = "6.12.0-lab";
+
+/// What cloud-init leaves: everything of a known instance as it was; for a new instance new users
+/// and, because `ssh_deletekeys` is on by default, a new host key. The machine-id is made once.
+fn instance(spec: &Spec, os: &Os, kept: Option<State>) -> State {
+    let known = |state: &State| {
+        spec.seed.instance_id.is_none() || state.instance_id == spec.seed.instance_id
+    };
+    if let Some(state) = kept.as_ref().filter(|state| known(state)) {
+        return state.clone();
+    }
+    let users = if spec.seed.instance_id.is_some() {
+        cloudinit::users(os, &spec.seed)
+    } else {
+        Vec::new()
+    };
+    State {
+        machine_id: kept.map_or_else(
+            || uuid(spec, "machine-id").simple().to_string(),
+            |state| state.machine_id,
+        ),
+        host_key: draw(spec, "host key"),
+        instance_id: spec.seed.instance_id.clone(),
+        users,
+    }
+}
+
+fn draw(spec: &Spec, purpose: &str) -> [u8; 32] {
+    let mut input = String::new();
+    // Writing to a String cannot fail.
+    if write!(input, "{}/{}/{purpose}", spec.entropy, spec.uid).is_err() {}
+    *blake3::hash(input.as_bytes()).as_bytes()
+}
+
+fn uuid(spec: &Spec, purpose: &str) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&draw(spec, purpose)[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
