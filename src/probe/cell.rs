@@ -18,6 +18,9 @@
 //! Sector trailer (last 16 bytes of each 512): cell u32 (low half), sector u16, writer u16 (low
 //! half), wseq u32 (low half), CRC32C u32 of the sector's first 508 bytes.
 
+use super::crc::{crc32c, extend};
+use super::layout::{CELL, mix};
+
 /// What a cell is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(not(probe_standalone), derive(serde::Serialize, serde::Deserialize))]
@@ -69,4 +72,234 @@ pub struct Header {
     pub token: u32,
     /// Guest wall clock at issue, seconds since the epoch, low 32 bits.
     pub real_s: u32,
+}
+
+/// A fixed-size buffer for one cell.
+pub type Bytes = [u8; CELL];
+
+/// Format number in the header.
+pub const FORMAT: u8 = 1;
+/// The first four bytes of every cell.
+pub const MAGIC: [u8; 4] = *b"VPL1";
+/// Bytes in a sector, the unit that a disk may tear a write at.
+pub const SECTOR: usize = 512;
+/// Sectors in a cell.
+pub const SECTORS: usize = CELL / SECTOR;
+
+pub(super) const HEADER: usize = 128;
+const HEADER_CRC: usize = HEADER - 4;
+const TRAILER: usize = SECTOR - 16;
+const SECTOR_CRC: usize = SECTOR - 4;
+
+impl Kind {
+    /// The kind with this number on disk and on the wire.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Fill),
+            2 => Some(Self::Hot),
+            3 => Some(Self::Log),
+            4 => Some(Self::Canary),
+            _ => None,
+        }
+    }
+}
+
+/// What the trailer of a whole sector says about the write that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Low half of the cell that it was meant for.
+    pub cell: u32,
+    /// Low half of the writer number.
+    pub writer: u16,
+    /// Low half of the wseq.
+    pub wseq: u32,
+}
+
+impl Header {
+    /// The stamp that every sector of this cell carries.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            cell: low32(self.cell),
+            writer: low16(u64::from(self.writer)),
+            wseq: low32(self.wseq),
+        }
+    }
+
+    /// Reads the header of a cell, or `None` unless its magic, format, kind and CRC all fit.
+    pub fn decode(bytes: &Bytes) -> Option<Self> {
+        if bytes[..4] != MAGIC || bytes[4] != FORMAT {
+            return None;
+        }
+        if u32_at(bytes, HEADER_CRC) != crc32c(&bytes[..HEADER_CRC]) {
+            return None;
+        }
+        Some(Self {
+            kind: Kind::from_byte(bytes[5])?,
+            run_id: array_at(bytes, 8),
+            vol_id: array_at(bytes, 24),
+            incarnation: u64_at(bytes, 40),
+            writer: u32_at(bytes, 48),
+            op_index: u16_at(bytes, 52),
+            op_len: u16_at(bytes, 54),
+            wseq: u64_at(bytes, 56),
+            gseq: u64_at(bytes, 64),
+            cell: u64_at(bytes, 72),
+            prev_wseq: u64_at(bytes, 80),
+            dep: u64_at(bytes, 88),
+            chain: u64_at(bytes, 96),
+            mono_ns: u64_at(bytes, 104),
+            token: u32_at(bytes, 112),
+            real_s: u32_at(bytes, 120),
+        })
+    }
+
+    /// Writes the whole cell: header, payload generated from `seed`, sector trailers.
+    pub fn encode(&self, seed: u64, out: &mut Bytes) {
+        self.fill_payload(seed, out);
+        out[..4].copy_from_slice(&MAGIC);
+        out[4] = FORMAT;
+        out[5] = self.kind as u8;
+        out[6..8].copy_from_slice(&[0; 2]);
+        out[8..24].copy_from_slice(&self.run_id);
+        out[24..40].copy_from_slice(&self.vol_id);
+        out[40..48].copy_from_slice(&self.incarnation.to_le_bytes());
+        out[48..52].copy_from_slice(&self.writer.to_le_bytes());
+        out[52..54].copy_from_slice(&self.op_index.to_le_bytes());
+        out[54..56].copy_from_slice(&self.op_len.to_le_bytes());
+        out[56..64].copy_from_slice(&self.wseq.to_le_bytes());
+        out[64..72].copy_from_slice(&self.gseq.to_le_bytes());
+        out[72..80].copy_from_slice(&self.cell.to_le_bytes());
+        out[80..88].copy_from_slice(&self.prev_wseq.to_le_bytes());
+        out[88..96].copy_from_slice(&self.dep.to_le_bytes());
+        out[96..104].copy_from_slice(&self.chain.to_le_bytes());
+        out[104..112].copy_from_slice(&self.mono_ns.to_le_bytes());
+        out[112..116].copy_from_slice(&self.token.to_le_bytes());
+        let payload = payload_crc(out);
+        out[116..120].copy_from_slice(&payload.to_le_bytes());
+        out[120..124].copy_from_slice(&self.real_s.to_le_bytes());
+        let header = crc32c(&out[..HEADER_CRC]);
+        out[HEADER_CRC..HEADER].copy_from_slice(&header.to_le_bytes());
+        let stamp = self.stamp();
+        for (index, sector) in (0u16..).zip(out.as_chunks_mut::<SECTOR>().0) {
+            sector[TRAILER..TRAILER + 4].copy_from_slice(&stamp.cell.to_le_bytes());
+            sector[TRAILER + 4..TRAILER + 6].copy_from_slice(&index.to_le_bytes());
+            sector[TRAILER + 6..TRAILER + 8].copy_from_slice(&stamp.writer.to_le_bytes());
+            sector[TRAILER + 8..SECTOR_CRC].copy_from_slice(&stamp.wseq.to_le_bytes());
+            let crc = crc32c(&sector[..SECTOR_CRC]);
+            sector[SECTOR_CRC..].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+
+    /// Writes only the payload that this cell must carry under `seed`: a keyed stream that does not
+    /// compress, is different in every cell and write, and can be generated again by the reader.
+    fn fill_payload(&self, seed: u64, out: &mut Bytes) {
+        let mut state = self.payload_key(seed);
+        for (index, sector) in out.as_chunks_mut::<SECTOR>().0.iter_mut().enumerate() {
+            let start = payload_start(index);
+            for word in sector[start..TRAILER].as_chunks_mut::<8>().0 {
+                *word = mix(state).to_le_bytes();
+                state = state.wrapping_add(GOLDEN);
+            }
+        }
+    }
+
+    /// Which sectors carry the payload that this cell must carry under `seed`: bit `i` for sector
+    /// `i`, so 255 means all of it.
+    pub fn matching_sectors(&self, seed: u64, bytes: &Bytes) -> u8 {
+        let mut state = self.payload_key(seed);
+        let mut matching = 0;
+        for (index, sector) in bytes.as_chunks::<SECTOR>().0.iter().enumerate() {
+            let mut different = 0;
+            for word in sector[payload_start(index)..TRAILER].as_chunks::<8>().0 {
+                different |= mix(state) ^ u64::from_le_bytes(*word);
+                state = state.wrapping_add(GOLDEN);
+            }
+            matching |= u8::from(different == 0) << index;
+        }
+        matching
+    }
+
+    fn payload_key(&self, seed: u64) -> u64 {
+        let [a, b] = [u64_at(&self.vol_id, 0), u64_at(&self.vol_id, 8)];
+        [
+            a,
+            b,
+            self.cell,
+            self.incarnation,
+            u64::from(self.writer),
+            self.wseq,
+        ]
+        .into_iter()
+        .fold(mix(seed), |key, part| mix(key ^ part))
+    }
+}
+
+/// The step of SplitMix64's counter.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+const fn payload_start(sector: usize) -> usize {
+    if sector == 0 { HEADER } else { 0 }
+}
+
+/// The CRC over the payload bytes only, in order.
+fn payload_crc(bytes: &Bytes) -> u32 {
+    let sectors = bytes.as_chunks::<SECTOR>().0;
+    sectors.iter().enumerate().fold(0, |crc, (index, sector)| {
+        extend(crc, &sector[payload_start(index)..TRAILER])
+    })
+}
+
+/// Whether the payload agrees with the CRC in the header, for readers without the seed.
+pub fn payload_crc_holds(bytes: &Bytes) -> bool {
+    u32_at(bytes, 116) == payload_crc(bytes)
+}
+
+/// The stamp of sector `index`, or `None` unless its CRC and its own index fit.
+pub fn sector_stamp(sector: &[u8; SECTOR], index: u16) -> Option<Stamp> {
+    if u32_at(sector, SECTOR_CRC) != crc32c(&sector[..SECTOR_CRC])
+        || u16_at(sector, TRAILER + 4) != index
+    {
+        return None;
+    }
+    Some(Stamp {
+        cell: u32_at(sector, TRAILER),
+        writer: u16_at(sector, TRAILER + 6),
+        wseq: u32_at(sector, TRAILER + 8),
+    })
+}
+
+/// The hash by which a log record names its predecessor: over the predecessor's whole header.
+pub fn chain(bytes: &Bytes) -> u64 {
+    bytes[..HEADER]
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .fold(0, |hash, word| mix(hash ^ u64::from_le_bytes(*word)))
+}
+
+/// The low half, which is all that a sector trailer has room for.
+pub const fn low32(value: u64) -> u32 {
+    (value & 0xFFFF_FFFF) as u32
+}
+
+const fn low16(value: u64) -> u16 {
+    (value & 0xFFFF) as u16
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(array_at(bytes, at))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array_at(bytes, at))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array_at(bytes, at))
 }

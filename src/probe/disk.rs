@@ -28,6 +28,12 @@ pub trait Disk: Send + Sync {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
     /// Writes all of `buf` at `offset`.
     fn write_at(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
+    /// Writes all of `buf` at `offset` without waiting for it to become durable, whatever the
+    /// target grants; the next `flush` submitted after it returned makes it so. A target without a
+    /// cheaper way writes as `write_at` does.
+    fn write_lazily_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.write_at(offset, buf)
+    }
     /// Makes every completed write durable.
     fn flush(&self) -> io::Result<()>;
 }

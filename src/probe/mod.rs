@@ -3,11 +3,19 @@
 //! Contract: acknowledges a write only after it is durable, says what it found, never judges.
 //! May use: history (host-side stream handling only).
 //!
-//! The files [`cell`], [`layout`], [`disk`], [`frame`], [`engine`], [`session`] and [`scan`] are
-//! std-only: `build.rs` compiles them a second time into the static probe binary whose root is
-//! `main.rs` beside this file, so inside them sibling modules are named `super::…`, never `crate::…`.
+//! All files here but [`remote`] and `embedded` are std-only: `build.rs` compiles them a second time
+//! into the static probe binary whose root is `main.rs` beside this file, so inside them sibling
+//! modules are named `super::…`, never `crate::…`.
 
 pub mod cell;
+pub mod classify;
+pub mod codec;
+pub mod config;
+pub mod crc;
 pub mod disk;
 pub mod frame;
 pub mod layout;
+pub mod memory;
+pub mod platform;
+pub mod remote;
+pub mod wire;
