@@ -20,6 +20,11 @@ impl LabClock {
         real.div_f64(self.scale.max(f64::MIN_POSITIVE))
     }
 
+    /// How much lab time passes while `elapsed` passes on the wall.
+    pub fn lab(&self, elapsed: Duration) -> Duration {
+        elapsed.mul_f64(self.scale.max(f64::MIN_POSITIVE))
+    }
+
     /// Waits for `real` as the lab counts it. The only sleep of the lab: it *is* the passing of
     /// simulated time, never a stand-in for a condition.
     #[expect(

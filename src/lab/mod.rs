@@ -11,3 +11,4 @@ pub mod faults;
 pub mod guest;
 pub mod storage;
 pub mod vm;
+pub mod world;

@@ -171,9 +171,7 @@ async fn feeding(mut from_client: ChannelReadHalf, feed: impl AsyncWrite + Unpin
         match message {
             russh::ChannelMsg::Data { data } => {
                 if let Some(open) = &mut feed
-                    && open.write_all(&data)
-                        .await
-                        .is_err()
+                    && open.write_all(&data).await.is_err()
                 {
                     feed = None;
                 }
