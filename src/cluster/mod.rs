@@ -2,4 +2,38 @@
 //!
 //! Contract: typed objects, one watch per kind and site, every deadline, ownership and the undo log.
 //! May use: plan, history.
+
+mod access;
+mod answer;
+mod client;
+mod config;
 pub mod crd;
+mod deadline;
+mod error;
+mod facts;
+mod kind;
+mod owner;
+pub mod portforward;
+mod sites;
+mod subresource;
+mod sweep;
+pub mod undo;
+pub mod view;
+mod wait;
+mod write;
+
+pub use access::{Ask, Denied};
+pub use client::Cluster;
+pub use config::QUIET_TARGETS;
+pub use deadline::Deadline;
+pub use error::{Error, Timeout, Tried};
+pub use facts::{Clock, Versions};
+pub use kind::{Kind, ObjRef, Typed};
+pub use owner::{FIELD_MANAGER, MANAGED_BY_LABEL, Owner, RUN_LABEL};
+pub use portforward::Tunnel;
+pub use sites::Sites;
+pub use subresource::Method;
+pub use sweep::Swept;
+pub use view::{Objects, Scope, Seen, View};
+pub use wait::{Pace, Wake, repeat};
+pub use write::{Patch, Propagation};

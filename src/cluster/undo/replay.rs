@@ -1,0 +1,269 @@
+//! Undoing: reverse order, subjects side by side, everything awaited, and an account of what is left.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use serde_json::json;
+
+use super::{Entry, Undo, UndoLog};
+use crate::cluster::crd::csiaddons::NetworkFence;
+use crate::cluster::crd::replication::VolumeReplication;
+use crate::cluster::error::Error;
+use crate::cluster::kind::{ObjRef, Typed as _, uid};
+use crate::cluster::owner::{RUN_LABEL, label};
+use crate::cluster::view::{Scope, Seen};
+use crate::cluster::wait::{Wake, repeat};
+use crate::cluster::write::{Patch, Propagation};
+use crate::cluster::{Cluster, Deadline, Method, Sites};
+
+/// How many subjects are undone at a time.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Something that could not be undone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Left {
+    /// What should have been done.
+    pub entry: Entry,
+    /// Why it was not.
+    pub why: String,
+}
+
+/// Undoes what the log still holds, newest first, and returns what is left. Entries of different
+/// lanes are undone side by side; one without a lane waits for all before it and is waited for.
+/// A stuck entry gets a third of the time that is left, so that it does not keep the others from
+/// being tried.
+pub async fn replay(log: &UndoLog, sites: &Sites, deadline: &Deadline) -> Vec<Left> {
+    let mut left = Vec::new();
+    let mut lanes: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    let mut entries = log.pending();
+    entries.reverse();
+    for entry in entries {
+        if let Some(lane) = &entry.lane {
+            lanes.entry(lane.clone()).or_default().push(entry);
+        } else {
+            left.extend(undo_lanes(log, sites, deadline, std::mem::take(&mut lanes)).await);
+            left.extend(undo_all(log, sites, deadline, vec![entry]).await);
+        }
+    }
+    left.extend(undo_lanes(log, sites, deadline, lanes).await);
+    left
+}
+
+async fn undo_lanes(
+    log: &UndoLog,
+    sites: &Sites,
+    deadline: &Deadline,
+    lanes: BTreeMap<String, Vec<Entry>>,
+) -> Vec<Left> {
+    futures::stream::iter(lanes.into_values())
+        .map(|lane| async {
+            let lane = primaries_first(sites, lane).await;
+            undo_all(log, sites, deadline, lane).await
+        })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .concat()
+        .await
+}
+
+async fn undo_all(
+    log: &UndoLog,
+    sites: &Sites,
+    deadline: &Deadline,
+    entries: Vec<Entry>,
+) -> Vec<Left> {
+    let mut left = Vec::new();
+    for entry in entries {
+        let share = deadline.within(deadline.remaining() / 3);
+        let done = match undo(log.run(), sites, &share, &entry.undo).await {
+            Ok(()) => log.done(entry.id).await.map_err(|e| e.to_string()),
+            Err(why) => Err(why),
+        };
+        if let Err(why) = done {
+            left.push(Left { entry, why });
+        }
+    }
+    left
+}
+
+/// Moves a lane's VolumeReplication deletions together, primaries first. Disabling on a primary
+/// removes the replicas with it; the other way round, a secondary that is not replaying refuses and
+/// stays Terminating.
+async fn primaries_first(sites: &Sites, lane: Vec<Entry>) -> Vec<Entry> {
+    let is_vr = |e: &Entry| matches!(&e.undo, Undo::Delete { object, .. } if object.kind == VolumeReplication::KIND);
+    let Some(first) = lane.iter().position(is_vr) else {
+        return lane;
+    };
+    let (replications, mut rest): (Vec<_>, Vec<_>) = lane.into_iter().partition(is_vr);
+    let mut ranked = Vec::new();
+    for entry in replications {
+        let secondary = match &entry.undo {
+            Undo::Delete { site, object, .. } => {
+                let namespace = object.namespace.as_deref().unwrap_or_default();
+                let found = sites
+                    .of(*site)
+                    .find::<VolumeReplication>(namespace, &object.name)
+                    .await;
+                !matches!(found, Ok(Some(vr)) if vr.status.state == "Primary")
+            }
+            _ => true,
+        };
+        ranked.push((secondary, entry));
+    }
+    ranked.sort_by_key(|(secondary, _)| *secondary);
+    rest.splice(first..first, ranked.into_iter().map(|(_, entry)| entry));
+    rest
+}
+
+async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Result<(), String> {
+    let done = match what {
+        Undo::Delete { site, object, uid } => {
+            delete(run, sites.of(*site), deadline, object, uid.as_deref()).await
+        }
+        Undo::Patch {
+            site,
+            object,
+            merge,
+        } => {
+            restore(
+                sites.of(*site),
+                deadline,
+                object,
+                &Patch::Merge(merge.clone()),
+            )
+            .await
+        }
+        Undo::Put {
+            site,
+            object,
+            subresource,
+        } => put(sites.of(*site), deadline, object, subresource).await,
+        Undo::Unfence { site, name } => unfence(sites.of(*site), deadline, name).await,
+        Undo::Command { argv } => return command(deadline, argv).await,
+    };
+    done.map_err(|e| e.to_string())
+}
+
+async fn delete(
+    run: &str,
+    cluster: &Cluster,
+    deadline: &Deadline,
+    object: &ObjRef,
+    known: Option<&str>,
+) -> Result<(), Error> {
+    let waiting_for = format!("the deletion of {object} to be accepted");
+    let doomed = repeat(deadline, &waiting_for, Wake::paced(), || async {
+        let found = match cluster.read(object).await {
+            Ok(found) => found,
+            Err(Error::NotFound { .. } | Error::MissingKind { .. }) => return Ok(Seen::Met(None)),
+            Err(e) => return Err(e),
+        };
+        let ours = match known {
+            Some(known) => uid(&found) == Some(known),
+            None => label(&found, RUN_LABEL) == Some(run),
+        };
+        if !ours {
+            // Somebody else's object bears the name now; ours is gone.
+            return Ok(Seen::Met(None));
+        }
+        if object.kind == NetworkFence::KIND && still_fenced(&found) {
+            let why = "its addresses may still be fenced, and deleting it would leave them so";
+            return Ok(Seen::Not(why.into()));
+        }
+        let doomed = uid(&found).unwrap_or_default().to_owned();
+        cluster
+            .delete(object, Some(&doomed), Propagation::Background)
+            .await?;
+        Ok(Seen::Met(Some(doomed)))
+    })
+    .await?;
+    match doomed {
+        None => Ok(()),
+        Some(uid) => cluster.until_gone_at(deadline, object, &uid).await,
+    }
+}
+
+/// Only a fence that never took hold, or was lifted, may be deleted.
+fn still_fenced(fence: &serde_json::Value) -> bool {
+    let status = |field: &str| {
+        fence
+            .pointer(&format!("/status/{field}"))
+            .and_then(|v| v.as_str())
+            .unwrap_or_default()
+    };
+    let lifted = status("result") == "Succeeded" && status("message").starts_with("unfencing");
+    !lifted && !status("result").is_empty()
+}
+
+async fn restore(
+    cluster: &Cluster,
+    deadline: &Deadline,
+    object: &ObjRef,
+    patch: &Patch,
+) -> Result<(), Error> {
+    let waiting_for = format!("{object} to be restored");
+    repeat(deadline, &waiting_for, Wake::paced(), || async {
+        match cluster.patch(object, patch).await {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(Seen::Met(())),
+            Err(e) => Err(e),
+        }
+    })
+    .await
+}
+
+async fn put(
+    cluster: &Cluster,
+    deadline: &Deadline,
+    object: &ObjRef,
+    subresource: &str,
+) -> Result<(), Error> {
+    let waiting_for = format!("{subresource} of {object}");
+    repeat(deadline, &waiting_for, Wake::paced(), || async {
+        match cluster
+            .subresource(Method::Put, object, subresource, None)
+            .await
+        {
+            // Conflict: it does not run any more, so there is nothing left to undo.
+            Ok(_) | Err(Error::NotFound { .. } | Error::Conflict { .. }) => Ok(Seen::Met(())),
+            Err(e) => Err(e),
+        }
+    })
+    .await
+}
+
+async fn unfence(cluster: &Cluster, deadline: &Deadline, name: &str) -> Result<(), Error> {
+    let object = ObjRef::of::<NetworkFence>("", name);
+    let patch = Patch::Merge(json!({"spec": {"fenceState": "Unfenced"}}));
+    restore(cluster, deadline, &object, &patch).await?;
+    let waiting_for = format!("NetworkFence {name} to be lifted");
+    let view = cluster.view::<NetworkFence>(&Scope::All);
+    view.until_object(deadline, "", name, &waiting_for, |fence| match fence {
+        None => Seen::Met(()),
+        Some(fence) if fence.is_lifted() => Seen::Met(()),
+        Some(fence) => Seen::Not(fence.describe()),
+    })
+    .await
+}
+
+async fn command(deadline: &Deadline, argv: &[String]) -> Result<(), String> {
+    let Some((program, arguments)) = argv.split_first() else {
+        return Err("the command is empty".into());
+    };
+    let work = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let waiting_for = format!("{argv:?} to end");
+    let last_seen = || ("it runs".to_owned(), None);
+    let output = deadline
+        .bound(&waiting_for, last_seen, work)
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(|e| format!("{argv:?} cannot be run: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let tail: String = stderr.trim().chars().take(300).collect();
+    Err(format!("{argv:?} ended with {}: {tail}", output.status))
+}
