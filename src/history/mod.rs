@@ -3,11 +3,12 @@
 //! Contract: the only writer and reader of a run directory's facts. Knows nothing of verdicts.
 //! May use: nothing in this crate but the wire types of `probe`.
 
+pub mod acks;
 pub mod chain;
-mod crc32c;
 pub mod event;
 pub mod read;
 pub mod recorder;
+pub mod scanfile;
 pub mod segment;
 mod sync;
 

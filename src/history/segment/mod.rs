@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::chain::{self, Link};
-use super::crc32c::crc32c;
 use super::sync::{RecordError, Synced, Syncer};
+use crate::probe::crc::crc32c;
 
 /// First bytes of a segment, format version included.
 pub const MAGIC: &[u8; 8] = b"VPSEG 1\n";

@@ -1,74 +1,31 @@
-//! Reading a history back: every line verified before a check sees it.
+//! Reading `events.jsonl`: every line verified before anything is made of it.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
-use super::chain::{self, Link};
-use super::event::{Event, VERSION};
-use super::recorder::MAX_LINE;
-use super::sync::RecordError;
+use super::HistoryError;
+use crate::history::chain::{self, Link};
+use crate::history::event::{Event, VERSION};
+use crate::history::recorder::MAX_LINE;
 
 /// The largest `events.jsonl` that is read, bytes.
 pub const MAX_EVENTS_BYTES: u64 = 2 << 30;
 
-/// Why a history is not to be believed, or cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
-    /// A file is damaged or was edited, or does not belong to this history.
-    #[error("{}, {at}: {what}", file.display())]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// Line or byte.
-        at: String,
-        /// What is wrong there.
-        what: String,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {}", file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The history cannot be gone on with.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-impl HistoryError {
-    fn io(file: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            file: file.to_owned(),
-            source,
-        }
-    }
-
-    fn damaged(file: &Path, at: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::Damaged {
-            file: file.to_owned(),
-            at: at.into(),
-            what: what.into(),
-        }
-    }
-}
-
 /// The verified part of an event file.
 #[derive(Debug)]
-pub(super) struct Told {
-    pub(super) events: Vec<Event>,
+pub(in crate::history) struct Told {
+    pub(in crate::history) events: Vec<Event>,
     /// Bytes of whole lines.
-    pub(super) whole: u64,
+    pub(in crate::history) whole: u64,
     /// Bytes of an unfinished last line.
-    pub(super) torn: u64,
+    pub(in crate::history) torn: u64,
     /// The link that the next line continues.
-    pub(super) link: Link,
+    pub(in crate::history) link: Link,
 }
 
 /// Reads and verifies an event file up to its end or to an unfinished last line.
-pub(super) fn events(path: &Path) -> Result<Told, HistoryError> {
+pub(in crate::history) fn events(path: &Path) -> Result<Told, HistoryError> {
     let file = File::open(path).map_err(HistoryError::io(path))?;
     let size = file.metadata().map_err(HistoryError::io(path))?.len();
     if size > MAX_EVENTS_BYTES {

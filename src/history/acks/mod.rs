@@ -1,0 +1,466 @@
+//! What one probe run's stream amounts to: which writes became durable in which order, and between
+//! which moments of the host's clock. About a byte per write, so that 10⁸ writes fit in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::segment::Record;
+use crate::probe::frame::{Ack, FromGuest, Identity, Rank};
+use crate::probe::wire::Raw;
+
+/// The most writes of one incarnation that are judged.
+pub const MAX_WRITES: u64 = 2_000_000_000;
+
+/// The most consecutive frames that may be missing before a stream is refused as nonsense.
+const MAX_GAP: u64 = 1 << 20;
+
+/// One ack frame: consecutive durability ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// When the host had the frame.
+    pub at_ns: u64,
+    /// Its first rank.
+    pub first_rank: u64,
+    /// How many ranks.
+    pub ranks: u32,
+    /// The last token that the guest had when the first of them became durable.
+    pub token: u32,
+    /// Guest monotonic clock at the last of them.
+    pub mono_ns: u64,
+    /// Longest gap between durable writes since the frame before, guest clock.
+    pub max_gap_ns: u64,
+}
+
+/// One acked write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acked {
+    /// Writer number.
+    pub writer: u32,
+    /// Its sequence number.
+    pub wseq: u64,
+    /// The rank at which it was durable.
+    pub rank: u64,
+    /// The frame that said so, index into [`AckLog::batches`].
+    pub batch: usize,
+}
+
+/// The writers' own account when they were stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// When the host had it.
+    pub at_ns: u64,
+    /// Last issued wseq by writer.
+    pub issued: BTreeMap<u32, u64>,
+    /// The last durability rank.
+    pub last_rank: u64,
+}
+
+/// A moment bracketed by the host's clock: it lies between `low` and `high`, nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bracket {
+    /// Not before.
+    pub low: u64,
+    /// Not after.
+    pub high: u64,
+}
+
+/// The stream of one incarnation, re-deliveries removed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AckLog {
+    /// Per rank: `writer << 1` for one mark that advances its writer by one, else `marks << 1 | 1`
+    /// and pairs of writer and advance. LEB128.
+    code: Vec<u8>,
+    batches: Vec<Batch>,
+    ranks: u64,
+    writes: u64,
+    watermark: BTreeMap<u32, u64>,
+    unknown: BTreeSet<(u32, u64)>,
+    /// First eight bytes of the hash of each numbered frame, by seq - 1.
+    seen: Vec<u64>,
+    frames: Vec<u64>,
+    tokens: Vec<(u32, u64)>,
+    links: Vec<(u64, bool)>,
+    first_ns: Option<u64>,
+    last_ns: u64,
+    identity: Option<Identity>,
+    filled: BTreeMap<u8, u64>,
+    stopped: Option<Stopped>,
+    failed: Vec<String>,
+    hole: Option<String>,
+}
+
+impl AckLog {
+    /// Takes in the next record of the segment; the error says why it contradicts those before.
+    pub fn absorb(&mut self, record: &Record) -> Result<(), String> {
+        let at_ns = record.at_ns();
+        self.first_ns.get_or_insert(at_ns);
+        self.last_ns = self.last_ns.max(at_ns);
+        match record {
+            Record::Token { at_ns, n } => {
+                if self.tokens.last().is_none_or(|(last, _)| last < n) {
+                    self.tokens.push((*n, *at_ns));
+                }
+            }
+            Record::Link { at_ns, up } => self.links.push((*at_ns, *up)),
+            Record::Frame { at_ns, seq, bytes } => {
+                let raw = Raw::parse(bytes).map_err(|e| format!("a frame is damaged: {e}"))?;
+                if raw.seq != *seq {
+                    return Err(format!("a frame of seq {} was filed as {seq}", raw.seq));
+                }
+                if self.is_new(&raw)? {
+                    let frame = FromGuest::decode(&raw)
+                        .map_err(|e| format!("frame {seq} makes no sense: {e}"))?;
+                    self.take(*at_ns, frame)?;
+                }
+                self.frames.push(*at_ns);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a frame was not heard before. A re-delivery must equal what was heard.
+    fn is_new(&mut self, raw: &Raw) -> Result<bool, String> {
+        if raw.seq == 0 {
+            return Ok(true);
+        }
+        let hash = blake3::hash(&raw.bytes);
+        let mut short = [0; 8];
+        short.copy_from_slice(&hash.as_bytes()[..8]);
+        let short = u64::from_le_bytes(short);
+        let heard = u64::try_from(self.seen.len()).unwrap_or(u64::MAX);
+        if raw.seq <= heard {
+            let index = usize::try_from(raw.seq - 1).unwrap_or(usize::MAX);
+            return if self.seen.get(index) == Some(&short) {
+                Ok(false)
+            } else {
+                Err(format!(
+                    "frame {} came twice with different contents",
+                    raw.seq
+                ))
+            };
+        }
+        if raw.seq > heard + 1 {
+            if raw.seq - heard > MAX_GAP {
+                return Err(format!("frame {} follows frame {heard}", raw.seq));
+            }
+            self.hole = Some(format!(
+                "frames {} to {} were never heard",
+                heard + 1,
+                raw.seq - 1
+            ));
+            let padded = usize::try_from(raw.seq - 1).unwrap_or(usize::MAX);
+            self.seen.resize(padded, 0);
+        }
+        self.seen.push(short);
+        Ok(true)
+    }
+
+    fn take(&mut self, at_ns: u64, frame: FromGuest) -> Result<(), String> {
+        match frame {
+            FromGuest::Opened(identity) => match &self.identity {
+                Some(first) if first.incarnation != identity.incarnation => {
+                    return Err("the stream changed its incarnation".into());
+                }
+                Some(_) => {}
+                None => self.identity = Some(identity),
+            },
+            FromGuest::Filled { volume, cells } => {
+                self.filled.insert(volume, cells);
+            }
+            FromGuest::Ack(ack) => self.ack(at_ns, &ack)?,
+            FromGuest::Unknown { writer, wseq, .. } => {
+                self.unknown.insert((writer, wseq));
+            }
+            FromGuest::Stopped { issued, last_rank } => {
+                self.stopped = Some(Stopped {
+                    at_ns,
+                    issued: issued.into_iter().collect(),
+                    last_rank,
+                });
+            }
+            FromGuest::Failed(text) => self.failed.push(text),
+            FromGuest::Alive { .. }
+            | FromGuest::ScanBegin { .. }
+            | FromGuest::Cells(_)
+            | FromGuest::ScanEnd { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn ack(&mut self, at_ns: u64, ack: &Ack) -> Result<(), String> {
+        if ack.first_rank <= self.ranks {
+            return Err(format!(
+                "rank {} was acked twice, as the start of two frames",
+                ack.first_rank
+            ));
+        }
+        if ack.first_rank != self.ranks + 1 {
+            self.hole = Some(format!(
+                "ranks {} to {} were never heard",
+                self.ranks + 1,
+                ack.first_rank - 1
+            ));
+        }
+        let count = u32::try_from(ack.ranks.len()).map_err(|e| e.to_string())?;
+        self.ranks = ack
+            .first_rank
+            .checked_add(u64::from(count))
+            .ok_or("a rank is beyond all bounds")?
+            - 1;
+        self.batches.push(Batch {
+            at_ns,
+            first_rank: ack.first_rank,
+            ranks: count,
+            token: ack.token,
+            mono_ns: ack.mono_ns,
+            max_gap_ns: ack.max_gap_ns,
+        });
+        ack.ranks.iter().try_for_each(|rank| self.rank(rank))
+    }
+
+    fn rank(&mut self, rank: &Rank) -> Result<(), String> {
+        let mut steps = Vec::with_capacity(rank.marks.len());
+        for (writer, wseq) in &rank.marks {
+            let mark = self.watermark.entry(*writer).or_insert(0);
+            let step = wseq.checked_sub(*mark).ok_or_else(|| {
+                format!("writer {writer} goes back from write {mark} to write {wseq}")
+            })?;
+            *mark = *wseq;
+            self.writes = self.writes.saturating_add(step);
+            steps.push((*writer, step));
+        }
+        if self.writes > MAX_WRITES {
+            return Err(format!("more than {MAX_WRITES} writes of one incarnation"));
+        }
+        if let [(writer, 1)] = steps[..] {
+            put(&mut self.code, u64::from(writer) << 1);
+        } else {
+            put(
+                &mut self.code,
+                u64::try_from(steps.len()).unwrap_or(0) << 1 | 1,
+            );
+            for (writer, step) in steps {
+                put(&mut self.code, u64::from(writer));
+                put(&mut self.code, step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every write that was heard to be durable, in rank order. Writes whose outcome the probe does
+    /// not know are left out: they may be present or not.
+    pub fn acked(&self) -> impl Iterator<Item = Acked> + '_ {
+        let mut walk = Walk::new(self);
+        std::iter::from_fn(move || walk.next_write())
+            .filter(|acked| self.unknown.is_empty() || !self.is_unknown(acked.writer, acked.wseq))
+    }
+
+    /// Whether the outcome of a write is unknown to the probe itself.
+    pub fn is_unknown(&self, writer: u32, wseq: u64) -> bool {
+        self.unknown.contains(&(writer, wseq))
+    }
+
+    /// The last write of a writer that was heard to be durable, 0 for none.
+    pub fn watermark(&self, writer: u32) -> u64 {
+        self.watermark.get(&writer).copied().unwrap_or(0)
+    }
+
+    /// The ack frames in order.
+    pub fn batches(&self) -> &[Batch] {
+        &self.batches
+    }
+
+    /// Writes heard to be durable, those of unknown outcome below a watermark included.
+    pub const fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// The last rank heard.
+    pub const fn last_rank(&self) -> u64 {
+        self.ranks
+    }
+
+    /// Between which moments the writes of a batch became durable: after its token was sent, before
+    /// its frame was heard.
+    pub fn bracket(&self, batch: usize) -> Option<Bracket> {
+        let batch = self.batches.get(batch)?;
+        Some(Bracket {
+            low: self.sent(batch.token),
+            high: batch.at_ns,
+        })
+    }
+
+    /// When the host sent token `n` or the last one before it; the first record of the stream for
+    /// an ack from before any token.
+    pub fn sent(&self, n: u32) -> u64 {
+        let after = self.tokens.partition_point(|(token, _)| *token <= n);
+        after
+            .checked_sub(1)
+            .and_then(|at| self.tokens.get(at))
+            .map_or(self.first_ns.unwrap_or(0), |(_, at)| *at)
+    }
+
+    /// The index of the last batch heard at or before `at_ns`.
+    pub fn last_batch_at(&self, at_ns: u64) -> Option<usize> {
+        self.batches
+            .partition_point(|batch| batch.at_ns <= at_ns)
+            .checked_sub(1)
+    }
+
+    /// When the last frame of any kind was heard at or before `at_ns`.
+    pub fn last_frame_at(&self, at_ns: u64) -> Option<u64> {
+        let after = self.frames.partition_point(|at| *at <= at_ns);
+        self.frames.get(after.checked_sub(1)?).copied()
+    }
+
+    /// The longest stretch of `from..=to` in which nothing was heard, nanoseconds.
+    pub fn longest_silence(&self, from: u64, to: u64) -> u64 {
+        let start = self.frames.partition_point(|at| *at < from);
+        let inside = self.frames[start..]
+            .iter()
+            .copied()
+            .take_while(|at| *at <= to);
+        let mut before = from;
+        let mut longest = 0;
+        for at in inside.chain(std::iter::once(to)) {
+            longest = longest.max(at.saturating_sub(before));
+            before = at;
+        }
+        longest
+    }
+
+    /// Who spoke, if the stream began.
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Cells of the cold fill that were heard to be durable, by volume ordinal.
+    pub const fn filled(&self) -> &BTreeMap<u8, u64> {
+        &self.filled
+    }
+
+    /// The writers' account, if they were stopped in order.
+    pub const fn stopped(&self) -> Option<&Stopped> {
+        self.stopped.as_ref()
+    }
+
+    /// Why the probe gave up, if it did.
+    pub fn failed(&self) -> &[String] {
+        &self.failed
+    }
+
+    /// Whether the stream came up and broke, and when.
+    pub fn links(&self) -> &[(u64, bool)] {
+        &self.links
+    }
+
+    /// What is missing in the middle of the stream.
+    pub fn hole(&self) -> Option<&str> {
+        self.hole.as_deref()
+    }
+
+    /// When the first record was taken.
+    pub const fn first_ns(&self) -> Option<u64> {
+        self.first_ns
+    }
+
+    /// When the last record was taken.
+    pub const fn last_ns(&self) -> u64 {
+        self.last_ns
+    }
+}
+
+/// Replays the compact code.
+struct Walk<'a> {
+    log: &'a AckLog,
+    at: usize,
+    batch: usize,
+    /// Ranks of the batch that were already read.
+    within: u32,
+    rank: u64,
+    marks: u64,
+    writer: u32,
+    left: u64,
+    position: BTreeMap<u32, u64>,
+}
+
+impl<'a> Walk<'a> {
+    const fn new(log: &'a AckLog) -> Self {
+        Self {
+            log,
+            at: 0,
+            batch: 0,
+            within: 0,
+            rank: 0,
+            marks: 0,
+            writer: 0,
+            left: 0,
+            position: BTreeMap::new(),
+        }
+    }
+
+    fn next_write(&mut self) -> Option<Acked> {
+        loop {
+            if self.left > 0 {
+                self.left -= 1;
+                let at = self.position.entry(self.writer).or_insert(0);
+                *at += 1;
+                return Some(Acked {
+                    writer: self.writer,
+                    wseq: *at,
+                    rank: self.rank,
+                    batch: self.batch,
+                });
+            }
+            if self.marks > 0 {
+                self.marks -= 1;
+                self.writer = u32::try_from(self.get()?).ok()?;
+                self.left = self.get()?;
+                continue;
+            }
+            self.next_rank()?;
+        }
+    }
+
+    fn next_rank(&mut self) -> Option<()> {
+        let mut batch = self.log.batches.get(self.batch)?;
+        while self.within == batch.ranks {
+            self.batch += 1;
+            self.within = 0;
+            batch = self.log.batches.get(self.batch)?;
+        }
+        self.rank = batch.first_rank + u64::from(self.within);
+        self.within += 1;
+        let head = self.get()?;
+        if head & 1 == 0 {
+            self.writer = u32::try_from(head >> 1).ok()?;
+            self.left = 1;
+        } else {
+            self.marks = head >> 1;
+        }
+        Some(())
+    }
+
+    fn get(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.log.code.get(self.at)?;
+            self.at += 1;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+fn put(code: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        code.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    code.push(value.to_le_bytes()[0]);
+}
+
+#[cfg(test)]
+mod tests;
