@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// Makes `to` a copy of `from` on the same site, sharing its pages.
-    pub(super) fn copy(&mut self, from: &Key, to: Key, size: u64) -> Result<(), Status> {
+    pub(super) fn copy(&mut self, from: &Key, to: &Key, size: u64) -> Result<(), Status> {
         let source = self.image(from)?;
         if source.size > size {
             let text = format!("the source has {} bytes, more than {size}", source.size);
@@ -119,7 +119,7 @@ impl Core {
         }
         let pages = source.pages.clone();
         self.create(to.clone(), size)?;
-        self.image_mut(&to)?.pages = pages;
+        self.image_mut(to)?.pages = pages;
         Ok(())
     }
 
@@ -202,12 +202,12 @@ impl Core {
         if !attachment.writable || !image.writable() {
             return Err(io::Error::from_raw_os_error(EROFS));
         }
-        for (index, chunk) in (at..).zip(bytes.chunks(PAGE)) {
-            image.write(&attachment.host, index, page(chunk), durable);
+        let pages: Vec<Page> = bytes.chunks(PAGE).map(page).collect();
+        for (index, page) in (at..).zip(&pages) {
+            image.write(&attachment.host, index, page.clone(), durable);
         }
-        let pages = (bytes.len() / PAGE) as u64;
-        if durable {
-            self.count_towards_skew(key, pages);
+        for page in &pages {
+            self.count_towards_skew(key, page);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::core::{Core, Key, Now};
 use super::image::{Image, Mirror, Point, SyncInfo, Write};
 use super::pages::{Page, Pages};
+use super::strike::Skew;
 use crate::history::event::Site;
 use crate::lab::faults::Fault;
 use crate::lab::world::PAGE;
@@ -46,14 +47,6 @@ pub(super) struct Cut {
 struct Transfer {
     started: Duration,
     due: Duration,
-}
-
-/// A member whose snapshot is held back (fault `group-skew`).
-#[derive(Debug, Clone)]
-pub(super) struct Skew {
-    pub(super) image: String,
-    pub(super) others: u64,
-    pub(super) own: u64,
 }
 
 /// The mirroring of one consistency group away from one site.
@@ -103,8 +96,8 @@ impl Core {
     pub(super) fn cut(&mut self, site: Site, group: &str, now: Now) {
         self.close_skew(site, group);
         let mut members = self.members(site, group);
-        let late = self.skewed(site, group, &members);
-        members.retain(|id| Some(id) != late.as_ref());
+        let skew = self.skew(site, &members);
+        members.retain(|id| skew.as_ref().is_none_or(|s| s.image != *id));
         if members.is_empty() {
             return;
         }
@@ -119,12 +112,7 @@ impl Core {
                 cut.members.insert(name, member);
             }
         }
-        let queue = self.push(site, group, cut);
-        queue.skew = late.map(|image| Skew {
-            image,
-            others: 0,
-            own: 0,
-        });
+        self.push(site, group, cut).skew = skew;
     }
 
     /// The state of one image as of now, entered into its history as snapshot `id`.
@@ -275,10 +263,10 @@ impl Core {
         if self.images.contains_key(&target) {
             return true;
         }
-        let Some(size) = self.images.get(&(*site, id.to_owned())).map(|s| s.size) else {
+        let Some(source) = self.images.get(&(*site, id.to_owned())) else {
             return false;
         };
-        let mut image = Image::new(size, self.fresh());
+        let mut image = Image::new(source.size, self.fresh());
         image.mirror = Some(Mirror {
             group: group.clone(),
             ..Mirror::default()

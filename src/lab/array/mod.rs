@@ -181,15 +181,15 @@ impl Array {
         done
     }
 
-    /// Makes an empty image of `size` bytes; fine if it is there already with that size.
-    pub fn create(&self, site: Site, handle: &str, size: u64) -> Outcome {
-        self.with(site, handle, |core, key, _| core.create(key.clone(), size))
+    /// Makes an empty image of `bytes` bytes; fine if it is there already with that size.
+    pub fn create(&self, site: Site, handle: &str, bytes: u64) -> Outcome {
+        self.with(site, handle, |core, key, _| core.create(key.clone(), bytes))
     }
 
-    /// Makes `to` a copy of `from` of at least its size, on the same site.
-    pub fn copy(&self, site: Site, from: &str, to: &str, size: u64) -> Outcome {
+    /// Makes `to` a copy of `from` with `bytes` bytes, at least those of `from`, on the same site.
+    pub fn copy(&self, site: Site, from: &str, to: &str, bytes: u64) -> Outcome {
         let to = Self::key(site, to)?;
-        self.with(site, from, |core, key, _| core.copy(key, to, size))
+        self.with(site, from, |core, key, _| core.copy(key, &to, bytes))
     }
 
     /// Deletes an image that nobody has open, and with a primary its replica. A secondary stays:
@@ -237,13 +237,13 @@ impl Array {
         let key = Self::key(site, handle).map_err(not_found)?;
         let mut core = self.shared.lock();
         let id = core.attach(&key, host, writable)?;
-        let size = core.image(&key).map_err(not_found)?.size;
+        let bytes = core.image(&key).map_err(not_found)?.size;
         drop(core);
         Ok(Arc::new(port::Port {
             array: Arc::clone(&self.shared),
             key,
             id,
-            size,
+            size: bytes,
             grants,
         }))
     }
@@ -371,7 +371,7 @@ impl Array {
 
     /// Makes an image secondary and takes its final snapshot, which travels on its own.
     pub fn demote(&self, site: Site, handle: &str) -> Outcome {
-        self.with(site, handle, |core, key, now| core.demote(key, now))
+        self.with(site, handle, Core::demote)
     }
 
     /// Repairs a secondary; `true` once both sides are demoted and equal.

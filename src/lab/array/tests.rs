@@ -354,9 +354,7 @@ async fn the_daemon_keeps_the_schedule_and_promotion_takes_lab_time() {
     disk.write_at(0, &[1; PAGE]).unwrap();
     // Nobody calls the array for 65 s of lab time: only the daemon can have cut and moved.
     LabClock::new(60.0).pass(Duration::from_secs(65)).await;
-    let core = array.shared.lock();
-    assert_eq!(byte(&core, Secondary, 0), 1);
-    drop(core);
+    assert_eq!(byte(&array.shared.lock(), Secondary, 0), 1);
     array.power_cut(Primary);
     let before = Instant::now();
     array.promote(Secondary, &there, true, &spec).await.unwrap();
@@ -367,4 +365,229 @@ async fn the_daemon_keeps_the_schedule_and_promotion_takes_lab_time() {
     assert_eq!(seen, [1; PAGE]);
     stop.cancel();
     daemon.await.unwrap();
+}
+
+mod random {
+    //! The replica is always the state at the point that it claims, whatever happens.
+
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::mirror::Follow;
+    use super::super::pages::{Pages, page};
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write { page: u64, byte: u8, durable: bool },
+        Flush,
+        Pass(u64),
+        Crash,
+        Link(bool),
+        Move,
+        FailOver,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (0..24_u64, 1..=255_u8, any::<bool>())
+                .prop_map(|(page, byte, durable)| Step::Write { page, byte, durable }),
+            2 => Just(Step::Flush),
+            3 => (1..70_u64).prop_map(Step::Pass),
+            1 => Just(Step::Crash),
+            1 => any::<bool>().prop_map(Step::Link),
+            1 => Just(Step::Move),
+            1 => Just(Step::FailOver),
+        ]
+    }
+
+    /// A mirrored image, what a correct one holds, and every state that a snapshot may show.
+    struct World {
+        core: Core,
+        clock: u64,
+        primary: Site,
+        open: u64,
+        /// What is durable, and what a reader sees.
+        durable: Pages,
+        seen: BTreeMap<u64, u8>,
+        /// The durable states after each write that was made durable, oldest first.
+        states: Vec<Pages>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let mut core = mirrored();
+            let open = core.attach(&key(Primary), "n", true).unwrap();
+            Self {
+                core,
+                clock: 10,
+                primary: Primary,
+                open,
+                durable: Pages::default(),
+                seen: BTreeMap::new(),
+                states: vec![Pages::default()],
+            }
+        }
+
+        fn flushed(&mut self) {
+            // The order of a flush is that of the writes; only its result is checked here.
+            for (index, byte) in std::mem::take(&mut self.seen) {
+                self.durable.set(index, page(&[byte; PAGE]));
+            }
+            self.states.push(self.durable.clone());
+        }
+
+        fn now(&self) -> Now {
+            at(self.clock)
+        }
+
+        fn reopen(&mut self) {
+            self.open = (self.core.attach(&key(self.primary), "n", true)).unwrap();
+        }
+
+        fn promote(&mut self, force: bool) {
+            let target = self.primary.peer();
+            let now = self.now();
+            self.core
+                .promote(&key(target), force, &every(60, "vm"), now)
+                .unwrap();
+            self.primary = target;
+            self.durable = self.core.image(&key(target)).unwrap().pages.clone();
+            self.seen.clear();
+            self.states.truncate(
+                1 + self
+                    .states
+                    .iter()
+                    .rposition(|s| *s == self.durable)
+                    .unwrap(),
+            );
+            self.reopen();
+        }
+
+        fn step(&mut self, step: &Step) {
+            let name = key(self.primary);
+            match *step {
+                Step::Write {
+                    page: index,
+                    byte,
+                    durable,
+                } => {
+                    let bytes = [byte; PAGE];
+                    self.core
+                        .write(&name, self.open, index, &bytes, durable)
+                        .unwrap();
+                    if durable {
+                        self.seen.remove(&index);
+                        self.durable.set(index, page(&bytes));
+                        self.states.push(self.durable.clone());
+                    } else {
+                        self.seen.insert(index, byte);
+                    }
+                }
+                Step::Flush => {
+                    self.core.flush(&name, self.open).unwrap();
+                    self.flushed();
+                }
+                Step::Pass(seconds) => {
+                    for _ in 0..seconds {
+                        self.clock += 1;
+                        let now = self.now();
+                        self.core.tick(now);
+                    }
+                }
+                Step::Crash => {
+                    self.core.cut_host(self.primary, Some("n"));
+                    self.seen.clear();
+                    self.reopen();
+                }
+                Step::Link(up) => {
+                    let now = self.now();
+                    self.core.interrupt_all(now);
+                    self.core.link = up;
+                }
+                Step::Move => self.relocate(),
+                Step::FailOver => self.fail_over(),
+            }
+        }
+
+        fn relocate(&mut self) {
+            let (name, open) = (key(self.primary), self.open);
+            self.core.detach(&name, |id, _| id == open);
+            self.flushed();
+            let now = self.now();
+            self.core.demote(&name, now).unwrap();
+            self.core.link = true;
+            let source = self.primary;
+            if self.core.follow(source, "a") == Follow::Yes {
+                self.step(&Step::Pass(30));
+                assert_eq!(self.core.resync(&name, false, self.now()), Ok(true));
+                let full = self.durable.clone();
+                self.promote(false);
+                assert_eq!(self.durable, full, "a planned move loses nothing");
+                assert_eq!(self.core.image(&key(source)).unwrap().pages, full);
+            } else {
+                // Diverged from an earlier forced move: repaired from this side, then again.
+                let now = self.now();
+                self.core
+                    .promote(&name, false, &every(60, "vm"), now)
+                    .unwrap();
+                self.reopen();
+            }
+        }
+
+        /// The other side takes over by force; this one is repaired from it.
+        fn fail_over(&mut self) {
+            let old = self.primary;
+            let replica = self
+                .core
+                .image(&key(old.peer()))
+                .unwrap()
+                .mirror
+                .clone()
+                .unwrap();
+            if replica.point.is_none() || self.core.follow(old, "a") != Follow::Yes {
+                return;
+            }
+            let claimed = replica.point.unwrap().truth;
+            self.promote(true);
+            assert_eq!(self.durable, claimed, "exactly the point that it held");
+            self.core.link = true;
+            self.core.detach(&key(old), |_, _| true);
+            let now = self.now();
+            self.core.demote(&key(old), now).unwrap();
+            let fired = self.core.resync(&key(old), true, now);
+            assert_eq!(fired.unwrap_err().code, Code::Unavailable);
+            self.step(&Step::Pass(30));
+        }
+
+        /// The replica never shows anything but a state that the primary once durably had.
+        fn check(&self) {
+            let replica = self.core.image(&key(self.primary.peer()));
+            let Some(point) = replica.ok().and_then(|r| r.mirror.as_ref()?.point.as_ref()) else {
+                return;
+            };
+            assert_eq!(point.pages, point.truth);
+            assert!(self.states.contains(&point.pages), "not a prefix");
+            let primary = self.core.image(&key(self.primary)).unwrap();
+            assert_eq!(primary.pages, self.durable);
+            for index in 0..24 {
+                let expected = self.seen.get(&index).map(|b| page(&[*b; PAGE]));
+                let expected = expected.unwrap_or_else(|| self.durable.get(index));
+                assert_eq!(primary.read(index), expected);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn a_replica_is_always_an_exact_prefix(steps in prop::collection::vec(step(), 1..60)) {
+            let mut world = World::new();
+            for step in &steps {
+                world.step(step);
+                world.check();
+            }
+        }
+    }
 }

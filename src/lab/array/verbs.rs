@@ -123,9 +123,10 @@ impl Core {
         spec: &MirrorSpec,
         now: Now,
     ) -> Outcome {
+        // A replica keeps its primary's group: at a failover the VM that names it is not there.
         let group = match &spec.group {
-            Some(group) => group.clone(),
-            None => self.mirror(key)?.group.clone(),
+            Some(_) => self.mirror(key)?.group.clone(),
+            None => key.1.clone(),
         };
         if self.mirror(key)?.primary {
             self.schedule((key.0, group), spec.interval, now);
@@ -275,7 +276,6 @@ impl Core {
             return MirrorState::Unknown;
         }
         match (self.mirror(&peer), self.follow(peer.0, &key.1)) {
-            (Err(_), _) => MirrorState::Unknown,
             (Ok(there), Follow::SplitBrain) if there.primary => MirrorState::SplitBrain,
             (Ok(there), _) if there.primary || !self.ready(key) => {
                 if mirror.point.is_none() {

@@ -1,0 +1,203 @@
+//! Where planted faults strike. Victims are chosen by seed among ledger cells, so that a fault
+//! always hits something that a check is about, and the same seed hits the same.
+//!
+//! A fault of the replication phase damages the delta in transit ([`transit`]) and strikes once
+//! per consistency group: it strikes again only when later data has healed the damage. A fault of
+//! the promotion phase damages what is promoted ([`promotion`]).
+
+mod promotion;
+mod transit;
+
+#[cfg(test)]
+mod tests;
+
+use super::core::{Core, Key};
+use super::pages::{Page, Pages, same};
+use crate::history::event::Site;
+use crate::lab::faults::Fault;
+use crate::probe::cell::{Header, Kind};
+use crate::probe::layout::mix;
+
+/// By how many durability ranks a write must have been issued after another one to be certain that
+/// the other was acknowledged before. A rank's flush may have been submitted before the earlier
+/// write, and the next one while it was in flight; the third is past it.
+const CERTAIN: u64 = 3;
+
+/// A fault that did something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strike {
+    /// Which.
+    pub fault: Fault,
+    /// The site whose storage it hit.
+    pub site: Site,
+    /// The image, or what else it hit.
+    pub image: String,
+    /// The first page that it hit.
+    pub page: u64,
+    /// What it did.
+    pub detail: String,
+}
+
+/// A member of a group whose snapshot is held back until it holds writes that were issued after
+/// writes which the others' snapshots lack (fault `group-skew`).
+#[derive(Debug, Clone)]
+pub(super) struct Skew {
+    pub(super) image: String,
+    /// Durability rank of the first write that the others' snapshots lack.
+    missing: Option<u64>,
+    /// Writes on the held-back member that depend on it.
+    dependent: u32,
+}
+
+/// The header of a ledger cell that a check may miss: fill, hot or log.
+fn ledger(page: &Page) -> Option<Header> {
+    let header = Header::decode(page.as_deref()?)?;
+    (header.kind != Kind::Canary).then_some(header)
+}
+
+/// The header of a ledger cell written under load.
+fn loaded(page: &Page) -> Option<Header> {
+    ledger(page).filter(|h| h.kind != Kind::Fill)
+}
+
+/// Pages that carry a fill cell, neither the first nor the last cell of their volume if others
+/// are there: those show a resized device.
+fn fills(pages: &Pages) -> Vec<u64> {
+    let is_fill = |page: &Page| ledger(page).is_some_and(|h| h.kind == Kind::Fill);
+    let all: Vec<u64> = (pages.iter())
+        .filter(|(_, page)| is_fill(&Some(std::sync::Arc::clone(page))))
+        .map(|(index, _)| index)
+        .collect();
+    match all.as_slice() {
+        [_, inner @ .., _] if !inner.is_empty() => inner.to_vec(),
+        _ => all,
+    }
+}
+
+/// Whether an image carries a ledger.
+fn has_ledger(pages: &Pages) -> bool {
+    let mut stored = pages.iter();
+    stored.any(|(_, page)| Header::decode(page).is_some())
+}
+
+impl Core {
+    /// Records that a fault struck, once per victim.
+    pub(super) fn struck(&mut self, fault: Fault, key: &Key, page: u64, detail: &str) {
+        let strike = Strike {
+            fault,
+            site: key.0,
+            image: key.1.clone(),
+            page,
+            detail: detail.to_owned(),
+        };
+        if !self.strikes.contains(&strike) {
+            tracing::debug!(?strike, "a planted fault struck");
+            self.strikes.push(strike);
+        }
+    }
+
+    /// One of `n`, by seed, the same for the same `salt`; 0 when there is nothing to choose.
+    fn choose(&self, fault: Fault, salt: u64, n: usize) -> usize {
+        let draw = mix(self.config.seed ^ mix(salt ^ (fault as u64) << 48));
+        usize::try_from(draw % (n.max(1) as u64)).unwrap_or(0)
+    }
+
+    /// The member of a group that is held back from the cut about to be taken, if any.
+    pub(super) fn skew(&self, site: Site, members: &[String]) -> Option<Skew> {
+        if !self.board.armed(Fault::GroupSkew) {
+            return None;
+        }
+        let with_ledger = |id: &&String| {
+            let image = self.images.get(&(site, (*id).clone()));
+            image.is_some_and(|i| has_ledger(&i.pages))
+        };
+        let carriers: Vec<&String> = members.iter().filter(with_ledger).collect();
+        match carriers.as_slice() {
+            [_, .., last] => Some(Skew {
+                image: (*last).clone(),
+                missing: None,
+                dependent: 0,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Counts a durable write towards the end of a skewed cut.
+    pub(super) fn count_towards_skew(&mut self, key: &Key, page: &Page) {
+        if !self.board.armed(Fault::GroupSkew) {
+            return;
+        }
+        let (Some(group), Some(header)) = (self.group_of(key), loaded(page)) else {
+            return;
+        };
+        let queue = self.queues.get_mut(&(key.0, group.clone()));
+        let Some(skew) = queue.and_then(|q| q.skew.as_mut()) else {
+            return;
+        };
+        match skew.missing {
+            None if key.1 != skew.image => skew.missing = Some(header.dep),
+            Some(missing) if key.1 == skew.image && header.dep >= missing + CERTAIN => {
+                skew.dependent += 1;
+            }
+            _ => {}
+        }
+        if skew.dependent >= 2 {
+            self.struck(Fault::GroupSkew, key, 0, "cut later than its group");
+            self.close_skew(key.0, &group);
+        }
+    }
+
+    /// Completes a skewed cut with the held-back member as it is now.
+    pub(super) fn close_skew(&mut self, site: Site, group: &str) {
+        let queue = self.queues.get_mut(&(site, group.to_owned()));
+        let Some((skew, cut)) = queue.and_then(|q| {
+            let cut = q.cuts.back()?.id;
+            Some((q.skew.take()?, cut))
+        }) else {
+            return;
+        };
+        let member = self.snapshot(&(site, skew.image.clone()), cut, false);
+        let queue = self.queues.get_mut(&(site, group.to_owned()));
+        if let (Some(cut), Some(member)) = (queue.and_then(|q| q.cuts.back_mut()), member) {
+            cut.members.insert(skew.image, member);
+        }
+    }
+
+    /// The content that a demotion sends instead of the final one: the newest earlier state that
+    /// lacks something (fault `relocate-without-final-sync`).
+    pub(super) fn without_final_sync(&mut self, key: &Key) -> Option<Pages> {
+        if !self.board.armed(Fault::RelocateWithoutFinalSync) {
+            return None;
+        }
+        let image = self.images.get(key).filter(|i| has_ledger(&i.pages))?;
+        let group = image.mirror.as_ref()?.group.clone();
+        let waiting = self.queues.get(&(key.0, group)).into_iter();
+        let waiting =
+            waiting.flat_map(|q| q.cuts.iter().rev().filter_map(|c| c.members.get(&key.1)));
+        let peer = self.images.get(&(key.0.peer(), key.1.clone()));
+        let held = peer.and_then(|p| p.mirror.as_ref());
+        let arrived = held
+            .into_iter()
+            .flat_map(|m| m.point.iter().chain(m.older.iter().rev()));
+        let earlier = waiting
+            .map(|m| &m.pages)
+            .chain(arrived.map(|p| &p.truth))
+            .find(|pages| {
+                let lost = pages.delta(&image.pages);
+                lost.iter().any(|(_, page)| loaded(page).is_some())
+            })?
+            .clone();
+        self.struck(
+            Fault::RelocateWithoutFinalSync,
+            key,
+            0,
+            "demoted with an earlier snapshot as the final one",
+        );
+        Some(earlier)
+    }
+}
+
+/// Whether a page is what it should be.
+fn intact(found: &Page, truth: &Page) -> bool {
+    same(found, truth)
+}

@@ -1,0 +1,217 @@
+//! Faults that damage what a promotion brings up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{fills, has_ledger, intact, ledger, loaded};
+use crate::lab::array::core::{Core, Key};
+use crate::lab::array::image::Write;
+use crate::lab::array::pages::{Page, Pages, page};
+use crate::lab::faults::Fault;
+use crate::lab::world::PAGE;
+use crate::probe::cell::{SECTOR, SECTORS};
+use crate::probe::layout::mix;
+
+/// How many snapshots back the fault `older-point` goes, if there are as many.
+const BACK: usize = 3;
+/// Pages in a storage object, 4 MiB as on RBD.
+const OBJECT: u64 = 1024;
+
+impl Core {
+    /// Damages the replica that is about to be promoted.
+    pub(in crate::lab::array) fn strike_at_promotion(&mut self, key: &Key) {
+        let carriers = self.carriers(key);
+        if !carriers.contains(&key.1) {
+            return;
+        }
+        if self.board.armed(Fault::OlderPoint) {
+            self.older_point(key);
+        }
+        if self.board.armed(Fault::SwapVolumes) {
+            self.swap(key, &carriers);
+        }
+        for fault in [
+            Fault::TornAckedWrite,
+            Fault::BitFlipCold,
+            Fault::StaleExtent,
+            Fault::RecycledVolume,
+            Fault::FreshEmptyDisk,
+        ] {
+            let victim = self.choose(fault, 2, carriers.len());
+            if self.board.armed(fault) && carriers[victim] == key.1 {
+                self.damage(fault, key);
+            }
+        }
+    }
+
+    /// The images of the same group on the same site that carry a ledger, in order.
+    fn carriers(&self, key: &Key) -> Vec<String> {
+        let group = self.group_of(key);
+        let of = self.images.iter().filter(|((site, _), image)| {
+            let mirror = image.mirror.as_ref();
+            let point = mirror.and_then(|m| m.point.as_ref());
+            *site == key.0
+                && mirror.map(|m| &m.group) == group.as_ref()
+                && point.is_some_and(|p| has_ledger(&p.truth))
+        });
+        of.map(|((_, id), _)| id.clone()).collect()
+    }
+
+    fn damage(&mut self, fault: Fault, key: &Key) {
+        let Some(mirror) = self.images.get(key).and_then(|i| i.mirror.as_ref()) else {
+            return;
+        };
+        let Some(point) = &mirror.point else {
+            return;
+        };
+        let recent: Vec<&Write> = mirror.recent.iter().collect();
+        let mut pages = point.pages.clone();
+        let salt = point.cut;
+        let hit = match fault {
+            Fault::TornAckedWrite => tear(&mut pages, &recent),
+            Fault::BitFlipCold => self.flip(&mut pages, salt),
+            Fault::StaleExtent => age(&mut pages, &recent),
+            Fault::RecycledVolume => recycle(&mut pages, self.config.seed),
+            _ => {
+                pages = Pages::default();
+                Some((0, "a fresh empty volume"))
+            }
+        };
+        let Some((index, detail)) = hit else {
+            return;
+        };
+        self.replace(key, pages);
+        self.struck(fault, key, index, detail);
+    }
+
+    fn replace(&mut self, key: &Key, pages: Pages) {
+        let mirror = self.images.get_mut(key).and_then(|i| i.mirror.as_mut());
+        if let Some(point) = mirror.and_then(|m| m.point.as_mut()) {
+            point.pages = pages;
+        }
+    }
+
+    fn older_point(&mut self, key: &Key) {
+        let Some(mirror) = self.images.get(key).and_then(|i| i.mirror.as_ref()) else {
+            return;
+        };
+        let Some(now) = &mirror.point else {
+            return;
+        };
+        let differs = |pages: &Pages| {
+            let lost = pages.delta(&now.pages);
+            has_ledger(pages) && lost.iter().any(|(_, p)| loaded(p).is_some())
+        };
+        let upto = mirror.older.len().saturating_sub(BACK - 1).max(1);
+        let far = mirror.older.iter().take(upto).rev();
+        let near = mirror.older.iter().skip(upto);
+        let Some(older) = far.chain(near).find(|p| differs(&p.pages)) else {
+            return;
+        };
+        let pages = older.pages.clone();
+        self.replace(key, pages);
+        self.struck(Fault::OlderPoint, key, 0, "an older snapshot than claimed");
+    }
+
+    /// Exchanges the first two replicas of equal size, when the first of them is promoted.
+    fn swap(&mut self, key: &Key, carriers: &[String]) {
+        let size = |id: &String| self.images.get(&(key.0, id.clone())).map(|i| i.size);
+        let pair = carriers.iter().enumerate().find_map(|(n, a)| {
+            let b = carriers[n + 1..].iter().find(|b| size(b) == size(a))?;
+            Some((a.clone(), b.clone()))
+        });
+        let Some((a, b)) = pair.filter(|(a, b)| *a == key.1 || *b == key.1) else {
+            return;
+        };
+        let waiting = |id: &String| {
+            let mirror = self.images.get(&(key.0, id.clone()))?.mirror.as_ref()?;
+            let point = mirror.point.as_ref().filter(|_| !mirror.primary)?;
+            Some(point.pages.clone())
+        };
+        if let (Some(of_a), Some(of_b)) = (waiting(&a), waiting(&b)) {
+            self.replace(&(key.0, a.clone()), of_b);
+            self.replace(&(key.0, b.clone()), of_a);
+            let detail = format!("exchanged with {b}");
+            self.struck(Fault::SwapVolumes, &(key.0, a), 0, &detail);
+        }
+    }
+
+    fn flip(&self, pages: &mut Pages, salt: u64) -> Option<(u64, &'static str)> {
+        let cold = fills(pages);
+        let index = *cold.get(self.choose(Fault::BitFlipCold, salt, cold.len()))?;
+        let mut bytes = *pages.get(index)?;
+        let sector = 1 + self.choose(Fault::BitFlipCold, salt + 1, SECTORS - 1);
+        bytes[sector * SECTOR + self.choose(Fault::BitFlipCold, salt + 2, SECTOR / 2)] ^= 1;
+        pages.set(index, page(&bytes));
+        Some((index, "one bit flipped"))
+    }
+}
+
+/// Leaves the second half of the newest overwritten cell as it was before.
+fn tear(pages: &mut Pages, recent: &[&Write]) -> Option<(u64, &'static str)> {
+    let present = |w: &&&Write| loaded(&w.new).is_some() && intact(&pages.get(w.index), &w.new);
+    let newest = recent.iter().rev();
+    let over = newest
+        .clone()
+        .find(|w| present(w) && loaded(&w.old).is_some());
+    let write = over.or_else(|| newest.clone().find(present))?;
+    let mut bytes = **write.new.as_ref()?;
+    let before: &[u8; PAGE] = write.old.as_deref().unwrap_or(&[0; PAGE]);
+    let half = SECTORS / 2 * SECTOR;
+    bytes[half..].copy_from_slice(&before[half..]);
+    pages.set(write.index, page(&bytes));
+    Some((
+        write.index,
+        "second half of the sectors from the write before",
+    ))
+}
+
+/// Puts back, in the storage object where that changes most, what its cells held at an earlier
+/// instant of the recent writes.
+fn age(pages: &mut Pages, recent: &[&Write]) -> Option<(u64, &'static str)> {
+    let extents = (0..4).filter_map(|quarter| {
+        let since = recent.len() * quarter / 4;
+        let mut before: BTreeMap<u64, &Page> = BTreeMap::new();
+        for write in &recent[since..] {
+            before.entry(write.index).or_insert(&write.old);
+        }
+        before.retain(|_, old| loaded(old).is_some());
+        let mut objects: BTreeMap<u64, usize> = BTreeMap::new();
+        for index in before.keys() {
+            *objects.entry(index / OBJECT).or_default() += 1;
+        }
+        let (object, _) = objects.into_iter().max_by_key(|(_, n)| *n)?;
+        before.retain(|index, _| index / OBJECT == object);
+        Some(before)
+    });
+    let extent = extents.max_by_key(BTreeMap::len)?;
+    let first = *extent.keys().next()?;
+    for (index, old) in extent {
+        pages.set(index, old.clone());
+    }
+    Some((first, "an extent from before the recent writes"))
+}
+
+/// Makes every ledger cell one of another run on another volume, whole and valid.
+fn recycle(pages: &mut Pages, seed: u64) -> Option<(u64, &'static str)> {
+    let cells: Vec<(u64, Page)> = pages
+        .iter()
+        .map(|(index, page)| (index, Some(Arc::clone(page))))
+        .collect();
+    let mut first = None;
+    for (index, old) in cells {
+        let Some(mut header) = ledger(&old) else {
+            continue;
+        };
+        for id in [&mut header.run_id, &mut header.vol_id] {
+            for (n, byte) in (0_u64..).zip(id.iter_mut()) {
+                *byte ^= 0x80 | (mix(seed ^ n) & 0x7F) as u8;
+            }
+        }
+        let mut bytes = [0; PAGE];
+        header.encode(mix(seed), &mut bytes);
+        pages.set(index, page(&bytes));
+        first.get_or_insert(index);
+    }
+    first.map(|index| (index, "another run's ledger"))
+}
