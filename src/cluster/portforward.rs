@@ -101,7 +101,9 @@ impl Cluster {
                 .to_bytes();
             return Err(refused(tried, status, &body));
         }
-        let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
+        // Borrows the headers, not the response: its body would make this future unsendable.
+        let headers = response.headers().clone();
+        let header = |name| headers.get(name).and_then(|v| v.to_str().ok());
         if header(SEC_WEBSOCKET_ACCEPT) != Some(derive_accept_key(key.as_bytes()).as_str()) {
             return Err(answer(
                 "the upgrade was not accepted by a WebSocket server".into(),

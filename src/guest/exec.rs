@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::{GuestError, printable_tail};
-use super::limit::Deadline;
 use super::limit::within;
 use super::shell::Shell;
+use crate::cluster::Deadline;
 
 /// The most of stdout that is collected unless a job says otherwise, bytes.
 const STDOUT_LIMIT: usize = 1 << 20;
@@ -271,7 +271,7 @@ pub(super) async fn collect(
         }
         ended
     };
-    let what = format_args!("`{}` to end", job.command);
+    let what = format!("`{}` to end", job.command);
     within(
         deadline,
         what,
@@ -325,7 +325,7 @@ pub(super) async fn streams(
     command: &str,
     deadline: &Deadline,
 ) -> Result<Streams, GuestError> {
-    let what = format_args!("`{command}` to start");
+    let what = format!("`{command}` to start");
     let start = begin(shell, &mut channel, command);
     within(deadline, what, || "no answer yet".into(), start).await?;
     let (reader, writer) = channel.split();

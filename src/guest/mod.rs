@@ -21,7 +21,7 @@ pub use error::GuestError;
 pub use facts::{DiskFact, FactsError, GuestFacts, System};
 pub use hostkey::{HostKeyRule, HostSeen, Pins};
 pub use keys::LoginKey;
-pub use limit::Deadline;
+pub(crate) use limit::within;
 pub use retry::{Patience, connect};
 pub use route::{BoxStream, DialError, HostPort, JumpHost, PortForward, Route};
 pub use shell::{

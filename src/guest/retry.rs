@@ -6,10 +6,10 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::error::{GuestError, Remedy};
-use super::limit::Deadline;
 use super::limit::within;
 use super::route::Route;
 use super::shell::{Login, OnMilestone, Shell};
+use crate::cluster::Deadline;
 
 /// How long to wait between attempts and for one attempt, and how to take a refused key.
 #[derive(Debug, Clone, PartialEq, Eq)]

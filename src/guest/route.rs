@@ -12,9 +12,9 @@ use tokio::sync::Mutex;
 use super::error::GuestError;
 use super::hostkey::{HostKeyRule, Pins};
 use super::keys::LoginKey;
-use super::limit::Deadline;
 use super::limit::within;
 use super::shell::{Login, Shell};
+use crate::cluster::{Cluster, Deadline, Error};
 
 /// Any stream of bytes in both directions.
 pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -43,6 +43,31 @@ pub trait PortForward: Send + Sync {
         vmi: &'a str,
         port: u16,
     ) -> BoxFuture<'a, Result<BoxStream, DialError>>;
+}
+
+impl PortForward for Cluster {
+    fn open<'a>(
+        &'a self,
+        namespace: &'a str,
+        vmi: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<BoxStream, DialError>> {
+        Box::pin(async move {
+            match self.port_forward(namespace, vmi, port).await {
+                Ok(tunnel) => Ok(Box::new(tunnel) as BoxStream),
+                Err(error) => Err(DialError {
+                    permanent: matches!(
+                        error,
+                        Error::Forbidden { .. }
+                            | Error::MissingKind { .. }
+                            | Error::Invalid { .. }
+                            | Error::Kubeconfig { .. }
+                    ),
+                    why: error.to_string(),
+                }),
+            }
+        })
+    }
 }
 
 /// A TCP endpoint by name or address.

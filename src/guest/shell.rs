@@ -13,10 +13,10 @@ use super::client::{Client, Inner, Trace, is_cut};
 use super::error::GuestError;
 use super::hostkey::{HostKeyRule, HostSeen, Pins};
 use super::keys::LoginKey;
-use super::limit::Deadline;
 use super::limit::within;
 use super::route::{BoxStream, HostPort, Route};
 use super::tap::{Head, Tap};
+use crate::cluster::Deadline;
 
 pub use super::exec::{Ended, Exit, Finished, Job, Output, Streams};
 
@@ -105,7 +105,7 @@ impl Shell {
                 (false, line) if line.is_empty() => "an open stream without a byte on it".into(),
                 (false, line) => format!("`{line}` instead of a banner"),
             };
-            let what = format_args!("an SSH server on {route}");
+            let what = format!("an SSH server on {route}");
             within(deadline, what, last_seen, Box::pin(handshake)).await?
         };
         authenticate(&mut handle, &trace, route, login, deadline).await?;
@@ -218,7 +218,7 @@ impl Shell {
                 .await
                 .map_err(|e| self.broken(&format!("opening a channel for `{command}`"), &e))
         };
-        let what = format_args!("a channel for `{command}`");
+        let what = format!("a channel for `{command}`");
         within(deadline, what, || "no answer yet".into(), open).await
     }
 
@@ -323,7 +323,7 @@ async fn authenticate(
             }),
         }
     };
-    let what = format_args!("a login as {} on {route}", login.user);
+    let what = format!("a login as {} on {route}", login.user);
     within(
         deadline,
         what,

@@ -163,6 +163,12 @@ impl ScanWriter {
             .map_err(|e| RecordError::new(&self.path, "append a frame", &e).into())
     }
 
+    /// Throws the file away, so that the scan can be made again under the same name.
+    pub fn abandon(self) -> Result<(), RecordError> {
+        std::fs::remove_file(&self.path)
+            .map_err(|e| RecordError::new(&self.path, "remove the unfinished scan", &e))
+    }
+
     /// Makes the scan durable and gives one fact per volume, for `Fact::Scanned`. Fails if the scan
     /// is not complete; then nothing may be recorded as scanned.
     pub fn finish(mut self) -> Result<Vec<ScanFact>, ScanError> {
