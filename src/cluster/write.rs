@@ -64,16 +64,38 @@ impl Cluster {
 
     /// Creates an object with the run's labels. An object of the same run that already stands there
     /// (a repeated step) is returned as it is; anybody else's is [`Error::AlreadyExists`].
-    pub async fn create(&self, owner: &Owner, mut object: Value) -> Result<Value, Error> {
+    pub async fn create(&self, owner: &Owner, object: Value) -> Result<Value, Error> {
         let reference = self.reference(&object).await?;
-        let tried = self.tried(format!("POST {reference}"));
-        sound(&tried, &reference)?;
-        owner.stamp(&mut object);
         let undo = Undo::Delete {
             site: self.site(),
             object: reference.clone(),
             uid: None,
         };
+        self.make(owner, reference, object, undo).await
+    }
+
+    /// The same for a typed object that is undone in a way of its own.
+    pub async fn create_undone_by<T: Typed>(
+        &self,
+        owner: &Owner,
+        object: Value,
+        undo: Undo,
+    ) -> Result<T, Error> {
+        let reference = self.reference(&object).await?;
+        let made = self.make(owner, reference, object, undo).await?;
+        self.decode(&format!("POST {}", T::KIND), made)
+    }
+
+    async fn make(
+        &self,
+        owner: &Owner,
+        reference: ObjRef,
+        mut object: Value,
+        undo: Undo,
+    ) -> Result<Value, Error> {
+        let tried = self.tried(format!("POST {reference}"));
+        sound(&tried, &reference)?;
+        owner.stamp(&mut object);
         let entry = owner.undo().record(owner.lane_name(), undo).await?;
         let path = reference.kind.path(reference.namespace.as_deref());
         let path = format!("{path}?fieldManager={FIELD_MANAGER}");

@@ -199,3 +199,14 @@ pub struct KubeVirtStatus {
     /// Version.
     pub observed_kube_virt_version: Option<String>,
 }
+
+impl VirtualMachine {
+    /// Whether KubeVirt starts a VMI for it by itself. `Manual` and `Once` wait for a word or have
+    /// had their start.
+    pub fn will_start(&self) -> bool {
+        match self.spec.run_strategy.as_deref() {
+            Some(strategy) => matches!(strategy, "Always" | "RerunOnFailure"),
+            None => self.spec.running == Some(true),
+        }
+    }
+}

@@ -56,7 +56,8 @@ pub enum Undo {
         /// The subresource.
         subresource: String,
     },
-    /// Lift a NetworkFence. Deleting a fenced one would leave its addresses blocked.
+    /// Lift a NetworkFence, and delete it once it is lifted: deleting a fenced one would leave its
+    /// addresses blocked.
     Unfence {
         /// The site that holds the NetworkFence.
         site: Site,

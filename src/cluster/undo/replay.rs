@@ -137,7 +137,7 @@ async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Res
             object,
             subresource,
         } => put(sites.of(*site), deadline, object, subresource).await,
-        Undo::Unfence { site, name } => unfence(sites.of(*site), deadline, name).await,
+        Undo::Unfence { site, name } => unfence(run, sites.of(*site), deadline, name).await,
         Undo::Command { argv } => return command(deadline, argv).await,
     };
     done.map_err(|e| e.to_string())
@@ -165,10 +165,6 @@ async fn delete(
             // Somebody else's object bears the name now; ours is gone.
             return Ok(Seen::Met(None));
         }
-        if object.kind == NetworkFence::KIND && still_fenced(&found) {
-            let why = "its addresses may still be fenced, and deleting it would leave them so";
-            return Ok(Seen::Not(why.into()));
-        }
         let doomed = uid(&found).unwrap_or_default().to_owned();
         cluster
             .delete(object, Some(&doomed), Propagation::Background)
@@ -180,18 +176,6 @@ async fn delete(
         None => Ok(()),
         Some(uid) => cluster.until_gone_at(deadline, object, &uid).await,
     }
-}
-
-/// Only a fence that never took hold, or was lifted, may be deleted.
-fn still_fenced(fence: &serde_json::Value) -> bool {
-    let status = |field: &str| {
-        fence
-            .pointer(&format!("/status/{field}"))
-            .and_then(|v| v.as_str())
-            .unwrap_or_default()
-    };
-    let lifted = status("result") == "Succeeded" && status("message").starts_with("unfencing");
-    !lifted && !status("result").is_empty()
 }
 
 async fn restore(
@@ -230,18 +214,37 @@ async fn put(
     .await
 }
 
-async fn unfence(cluster: &Cluster, deadline: &Deadline, name: &str) -> Result<(), Error> {
+async fn unfence(
+    run: &str,
+    cluster: &Cluster,
+    deadline: &Deadline,
+    name: &str,
+) -> Result<(), Error> {
     let object = ObjRef::of::<NetworkFence>("", name);
-    let patch = Patch::Merge(json!({"spec": {"fenceState": "Unfenced"}}));
-    restore(cluster, deadline, &object, &patch).await?;
     let waiting_for = format!("NetworkFence {name} to be lifted");
+    let asked = repeat(deadline, &waiting_for, Wake::paced(), || async {
+        let found = match cluster.read(&object).await {
+            Ok(found) => found,
+            Err(Error::NotFound { .. } | Error::MissingKind { .. }) => return Ok(Seen::Met(None)),
+            Err(e) => return Err(e),
+        };
+        if label(&found, RUN_LABEL) != Some(run) {
+            return Ok(Seen::Met(None));
+        }
+        let lift = Patch::Merge(json!({"spec": {"fenceState": "Unfenced"}}));
+        let changed = cluster.patch(&object, &lift).await?;
+        Ok(Seen::Met(uid(&changed).map(ToOwned::to_owned)))
+    })
+    .await?;
+    let Some(uid) = asked else { return Ok(()) };
     let view = cluster.view::<NetworkFence>(&Scope::All);
     view.until_object(deadline, "", name, &waiting_for, |fence| match fence {
         None => Seen::Met(()),
         Some(fence) if fence.is_lifted() => Seen::Met(()),
         Some(fence) => Seen::Not(fence.describe()),
     })
-    .await
+    .await?;
+    delete(run, cluster, deadline, &object, Some(&uid)).await
 }
 
 async fn command(deadline: &Deadline, argv: &[String]) -> Result<(), String> {
