@@ -21,6 +21,8 @@ pub use problem::Problem;
 pub use shape::schema;
 pub use starter::{LAB, lab, starter};
 
+pub(crate) use validate::is_path;
+
 use problem::Problems;
 
 /// The only apiVersion there is.

@@ -57,6 +57,9 @@ pub struct Volume {
     pub vol_id: [u8; 16],
     /// Where it is.
     pub target: Target,
+    /// Cells that the volume had when it was filled, if it was: regions are fitted to this and not
+    /// to a size that a restore may have changed.
+    pub cells: Option<u64>,
 }
 
 /// A validated config.
@@ -137,10 +140,14 @@ impl fmt::Display for Config {
         for (ordinal, volume) in self.volumes.iter().enumerate() {
             let id = hex(&volume.vol_id);
             match &volume.target {
-                Target::Raw(on) => writeln!(f, "volume {ordinal} {id} raw {on}")?,
+                Target::Raw(on) => write!(f, "volume {ordinal} {id} raw {on}")?,
                 Target::File { on, mount } => {
-                    writeln!(f, "volume {ordinal} {id} file {on} mount={mount}")?;
+                    write!(f, "volume {ordinal} {id} file {on} mount={mount}")?;
                 }
+            }
+            match volume.cells {
+                Some(cells) => writeln!(f, " cells={cells}")?,
+                None => writeln!(f)?,
             }
         }
         writeln!(f, "scratch {}", self.scratch)?;
@@ -221,6 +228,9 @@ impl Draft {
         if ordinal != next.to_string() {
             return Err(format!("expected volume {next}, saw {ordinal:?}"));
         }
+        let pinned = rest.last().and_then(|last| last.strip_prefix("cells="));
+        let cells = pinned.map(parse_u64).transpose()?;
+        let rest = &rest[..rest.len() - usize::from(pinned.is_some())];
         let target = match rest {
             ["raw", on] => Target::Raw(parse_locator(on)?),
             ["file", on, mount] => Target::File {
@@ -236,7 +246,11 @@ impl Draft {
         if self.volumes.iter().any(|volume| volume.vol_id == vol_id) {
             return Err(format!("volume id {id} stands twice"));
         }
-        self.volumes.push(Volume { vol_id, target });
+        self.volumes.push(Volume {
+            vol_id,
+            target,
+            cells,
+        });
         Ok(())
     }
 
@@ -350,7 +364,7 @@ incarnation 0100000100000002
 purpose load
 layout canary=1 log=2 hot=3 cold_stride=4 hot_writers=5
 volume 0 10000000000000000000000000000000 raw serial=vp-0
-volume 1 20000000000000000000000000000000 file serial=vp-1 mount=/mnt/vp
+volume 1 20000000000000000000000000000000 file serial=vp-1 mount=/mnt/vp cells=262144
 scratch 65536
 expect 0100000100000001
 ";
@@ -440,10 +454,10 @@ expect 0100000100000001
     prop_compose! {
         fn config()(
             run_id: [u8; 16], seed: u64, incarnation: u64, load: bool, [canary, log, hot, cold_stride]: [u64; 4],
-            hot_writers in 1u32..=64, targets in vec(target(), 1..=MAX_VOLUMES),
+            hot_writers in 1u32..=64, targets in vec((target(), any::<Option<u64>>()), 1..=MAX_VOLUMES),
             scratch in MIN_SCRATCH.., expect in vec(any::<u64>(), 0..5),
         ) -> Config {
-            let volumes = (1u128..).zip(targets).map(|(id, target)| Volume { vol_id: id.to_be_bytes(), target });
+            let volumes = (1u128..).zip(targets).map(|(id, (target, cells))| Volume { vol_id: id.to_be_bytes(), target, cells });
             Config {
                 run_id, seed, incarnation,
                 purpose: if load { Purpose::Load } else { Purpose::Verify },

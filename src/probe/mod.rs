@@ -7,16 +7,21 @@
 //! into the static probe binary whose root is `main.rs` beside this file, so inside them sibling
 //! modules are named `super::…`, never `crate::…`.
 
+pub mod buffer;
 pub mod cell;
 pub mod classify;
 pub mod codec;
 pub mod config;
 pub mod crc;
 pub mod disk;
+pub mod engine;
 pub mod frame;
 pub mod host;
 pub mod layout;
 pub mod memory;
+pub mod outbox;
 pub mod platform;
 pub mod remote;
+pub mod scan;
+pub mod session;
 pub mod wire;

@@ -2,6 +2,7 @@
 //! together. Reports all it finds; makes a [`Plan`] only when it found nothing.
 
 mod names;
+pub(crate) use names::is_path;
 mod workload;
 
 use std::collections::BTreeMap;

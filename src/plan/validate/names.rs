@@ -10,7 +10,7 @@ use crate::plan::model::JumpHost;
 use crate::plan::problem::suggest;
 
 /// Whether a template or Recipe reference is a path rather than an embedded name.
-pub(super) fn is_path(reference: &str) -> bool {
+pub(crate) fn is_path(reference: &str) -> bool {
     reference.contains(['/', '\\'])
         || [".yaml", ".yml", ".json"]
             .iter()
