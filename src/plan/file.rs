@@ -79,7 +79,7 @@ pub struct Protection {
     #[serde(default)]
     pub fencing: Fencing,
     /// Volume handles on the peer: old text to new text, applied to the handle of each PV that is
-    /// handed over (`replication.md`: the handle embeds cluster and pool ids on some drivers).
+    /// handed over; some drivers embed cluster and pool ids in handles.
     #[serde(default)]
     pub handle_map: BTreeMap<String, String>,
 }
@@ -109,6 +109,7 @@ pub struct Workload {
     pub template: String,
     /// How many VMs.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000))]
     pub count: u32,
     /// Values for the template's `${PARAM}` placeholders.
     #[serde(default)]
@@ -159,6 +160,7 @@ pub struct Ssh {
     pub user: Option<String>,
     /// Port in the guest.
     #[serde(default = "ssh_port")]
+    #[schemars(range(min = 1))]
     pub port: u16,
     /// Private key file; a fresh key per run when absent. Relative to the plan.
     #[serde(default)]
@@ -211,9 +213,11 @@ pub struct Objectives {
 pub struct Load {
     /// Writes per second and VM; 0 is as fast as it goes.
     #[serde(default = "rate")]
+    #[schemars(range(max = 1_000_000))]
     pub rate: u32,
     /// Writes between flushes; 0 makes each write durable by itself.
     #[serde(default)]
+    #[schemars(range(max = 65_536))]
     pub batch: u32,
     /// How long the load runs before the transition.
     #[serde(default = "warm_up")]

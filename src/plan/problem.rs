@@ -93,9 +93,9 @@ impl<'a> Problems<'a> {
             line: at.line,
             column: at.column,
             snippet,
-            what: what.into(),
-            expected: expected.into(),
-            fix: fix.into(),
+            what: visible(what.into()),
+            expected: visible(expected.into()),
+            fix: visible(fix.into()),
         });
     }
 
@@ -111,6 +111,21 @@ impl<'a> Problems<'a> {
         self.found.dedup();
         self.found
     }
+}
+
+/// Text that cannot play tricks on a terminal: control characters are escaped.
+fn visible(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.into()
+        }
+    };
+    text.chars().map(escape).collect()
 }
 
 /// A line as a snippet: no control characters, not too long.

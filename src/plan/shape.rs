@@ -50,19 +50,20 @@ impl Walk<'_, '_> {
             Kind::Map(_) => self.map(node, schema, name),
             Kind::List(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.value(item, &schema["items"], &format!("{}[{index}]", bare(name)));
+                    self.value(
+                        item,
+                        &schema["items"],
+                        &format!("`{}[{index}]`", bare(name)),
+                    );
                 }
             }
             Kind::Number(number) => {
-                let most = match schema["format"].as_str() {
-                    Some("uint16") => u64::from(u16::MAX),
-                    Some("uint32") => u64::from(u32::MAX),
-                    _ => u64::MAX,
-                };
-                let wanted = schema["type"] == "integer";
-                if wanted && number.as_u64().is_none_or(|value| value > most) {
+                let least = schema["minimum"].as_u64().unwrap_or(0);
+                let most = schema["maximum"].as_u64().unwrap_or(u64::MAX);
+                let fits = |value: u64| (least..=most).contains(&value);
+                if schema["type"] == "integer" && !number.as_u64().is_some_and(fits) {
                     let what = format!("{name} cannot be {number}");
-                    let expected = format!("a whole number from 0 to {most}");
+                    let expected = format!("a whole number from {least} to {most}");
                     self.problems
                         .add(node.at, what, expected, "correct the number");
                 }

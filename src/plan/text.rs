@@ -1,7 +1,6 @@
 //! Text in a plan that means something: durations, quantities, parameter values. The types keep the
 //! text as written and carry what to expect into the JSON Schema; the functions give it a meaning.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::SpanRelativeTo;
@@ -94,19 +93,19 @@ impl Visitor<'_> for ScalarText {
 
 /// Reads a duration in the friendly format; a day is 24 hours. The error is what is wrong with it.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = |why: &dyn Display| format!("`{text}` is not a duration: {why}");
+    let wrong = |why: &str| format!("`{text}` is not a duration: {why}");
     let span = UNITS
         .parse_span(text.trim())
-        .map_err(|error| wrong(&error))?;
+        .map_err(|_syntax| format!("`{text}` is not a duration"))?;
     if span.get_years() != 0 || span.get_months() != 0 {
-        return Err(wrong(&"months and years have no fixed length"));
+        return Err(wrong("months and years have no fixed length"));
     }
     let signed = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|error| wrong(&error))?;
-    let found = Duration::try_from(signed).map_err(|_negative| wrong(&"it is negative"))?;
+        .map_err(|_range| wrong("it is out of range"))?;
+    let found = Duration::try_from(signed).map_err(|_negative| wrong("it is negative"))?;
     if found > LONGEST {
-        return Err(wrong(&"it is longer than a year"));
+        return Err(wrong("it is longer than a year"));
     }
     Ok(found)
 }
@@ -182,7 +181,7 @@ pub fn format_quantity(bytes: u64) -> String {
     let mut value = bytes;
     let mut suffix = "";
     for next in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
-        if value == 0 || value % 1024 != 0 {
+        if value == 0 || !value.is_multiple_of(1024) {
             break;
         }
         value /= 1024;

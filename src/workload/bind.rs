@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::blank::{INTERFACES, push};
-use super::disks::{DISKS, VOLUMES, claim_name};
+use super::claims::claim_name;
+use super::disks::{DISKS, VOLUMES};
 use super::identity::fit_name;
 use super::refs::{self, Target};
 use super::rendered::{DataDisk, Instance, Propagation, Rendered, Root, Subject};
@@ -42,9 +43,9 @@ impl Bind<'_> {
         let mut shared = secrets;
         shared.extend(self.all(&self.rendered.config_maps));
         let mut services = self.all(&self.rendered.services);
-        services
-            .iter_mut()
-            .for_each(|service| self.select_own(service));
+        for service in &mut services {
+            self.select_own(service);
+        }
         let storage = self.all(&self.rendered.claims).into_iter();
         let storage = storage.chain(self.all(&self.rendered.data_volumes));
 

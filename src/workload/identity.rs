@@ -42,14 +42,14 @@ impl Identity {
     /// 20.
     pub fn disk_serial(&self, ordinal: u8) -> String {
         let of = self.part("disk", usize::from(ordinal));
-        let digits: String = of[..7].iter().map(|octet| format!("{octet:02x}")).collect();
-        format!("vp{ordinal:02}{digits}")
+        let hash = blake3::Hash::from_bytes(of).to_hex();
+        format!("vp{ordinal:02}{}", &hash[..14])
     }
 
     fn part(&self, what: &str, index: usize) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.seed);
         hasher.update(what.as_bytes());
-        hasher.update(&index.to_le_bytes());
+        hasher.update(&u64::try_from(index).unwrap_or(u64::MAX).to_le_bytes());
         *hasher.finalize().as_bytes()
     }
 }

@@ -7,9 +7,11 @@
 
 mod bind;
 mod blank;
+mod claims;
 mod cloudinit;
 mod disks;
 mod identity;
+mod login;
 mod manifest;
 mod placeholder;
 mod refs;

@@ -243,8 +243,8 @@ impl<'a, 'p> Fill<'a, 'p> {
             return value.clone();
         }
         let default = placeholder.default.as_ref().or_else(|| {
-            let same = self.masked.found.iter().filter(|other| other.name == *name);
-            same.filter_map(|other| other.default.as_ref()).next()
+            let mut same = self.masked.found.iter().filter(|other| other.name == *name);
+            same.find_map(|other| other.default.as_ref())
         });
         match default {
             Some(default) => default.clone(),

@@ -142,9 +142,9 @@ impl Template {
     /// Reads template text; `file` names it in messages.
     pub fn parse(text: &str, file: &str) -> Result<Self, TemplateError> {
         let mut problems = Problems::new(file, text);
-        let parsed = mask(text).and_then(|masked| {
+        let parsed = mask(text).map(|masked| {
             let documents = yaml::parse(&masked.text, true);
-            Ok((masked, documents))
+            (masked, documents)
         });
         let (masked, documents) = match parsed {
             Ok((masked, Ok(documents))) => (masked, documents),

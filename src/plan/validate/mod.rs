@@ -303,20 +303,6 @@ impl Judge<'_, '_> {
     }
 
     fn load(&mut self, file: &file::Load) -> Load {
-        for (name, value, most) in [
-            ("rate", file.rate, 1_000_000),
-            ("batch", file.batch, 65_536),
-        ] {
-            if value > most {
-                let path = format!("load.{name}");
-                self.bad(
-                    &path,
-                    format!("{value} is too many"),
-                    format!("at most {most}"),
-                    "lower it",
-                );
-            }
-        }
         Load {
             rate: file.rate,
             batch: file.batch,

@@ -7,8 +7,6 @@ use super::{Judge, NAME};
 use crate::plan::file;
 use crate::plan::model::{AccessMode, DataVolume, Route, RouteKind, Ssh, VolumeMode, Workload};
 
-/// Most VMs of one workload.
-const MOST_VMS: u32 = 1000;
 /// Most data volumes of one VM: ledger ordinals are small and guests have few device letters.
 const MOST_VOLUMES: usize = 16;
 /// The smallest data volume: a ledger on a file system needs room for both.
@@ -41,16 +39,6 @@ impl Judge<'_, '_> {
 
     fn workload(&mut self, path: &str, file: &file::Workload) -> Workload {
         self.label(&format!("{path}.name"), &file.name, NAME);
-        if !(1..=MOST_VMS).contains(&file.count) {
-            let expected = format!("1 to {MOST_VMS} VMs");
-            let what = format!("`count` is {}", file.count);
-            self.bad(
-                &format!("{path}.count"),
-                what,
-                expected,
-                "remove the workload or raise it",
-            );
-        }
         let (templates, recipes) = (self.known.templates, self.known.recipes);
         self.reference(
             &format!("{path}.template"),
@@ -94,14 +82,6 @@ impl Judge<'_, '_> {
     }
 
     fn ssh(&mut self, path: &str, file: &file::Ssh) -> Ssh {
-        if file.port == 0 {
-            self.bad(
-                &format!("{path}.ssh.port"),
-                "the port is 0",
-                "1 to 65535",
-                "name the port",
-            );
-        }
         if let Some(user) = &file.user {
             let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             if user.is_empty() || user.starts_with('-') || !user.chars().all(plain) {
