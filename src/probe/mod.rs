@@ -3,7 +3,7 @@
 //! Contract: acknowledges a write only after it is durable, says what it found, never judges.
 //! May use: history (host-side stream handling only).
 //!
-//! All files here but [`remote`] and `embedded` are std-only: `build.rs` compiles them a second time
+//! All files here but [`embedded`], [`remote`] and [`memory`] are std-only: `build.rs` compiles them a second time
 //! into the static probe binary whose root is `main.rs` beside this file, so inside them sibling
 //! modules are named `super::…`, never `crate::…`.
 
@@ -14,10 +14,12 @@ pub mod codec;
 pub mod config;
 pub mod crc;
 pub mod disk;
+pub mod embedded;
 pub mod engine;
 pub mod frame;
 pub mod host;
 pub mod layout;
+pub mod linux;
 pub mod memory;
 pub mod outbox;
 pub mod platform;
