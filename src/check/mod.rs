@@ -1,6 +1,165 @@
 //! History in, verdicts out: pure and total.
 //!
-//! Contract: no I/O, no clock, no randomness; the same history gives byte-identical verdicts.
+//! Contract: no I/O, no clock, no randomness; the same history gives byte-identical verdicts. A check
+//! that cannot look says inconclusive, and nothing passes on no evidence.
 //! May use: plan, history, the probe's record format.
 
+use serde::{Deserialize, Serialize};
+
+use crate::history::read::History;
+use crate::plan::model::Plan;
+use case::{Case, Trial};
+use finding::Finding;
+use image::Image;
+use verdict::{Status, Verdict};
+
+mod case;
+mod catalogue;
+mod cold;
+mod damage;
+mod durability;
+mod finding;
+mod honesty;
+mod identity;
+mod image;
+mod order;
+mod outcome;
+mod protection;
+mod residue;
+mod rpo;
+mod rto;
+mod split;
+mod stale;
+#[cfg(test)]
+mod testkit;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
+
+pub use catalogue::{CATALOGUE, CheckSpec, Per};
+
+/// What the checks say of a whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// The worst of them; inconclusive if there are none.
+    pub overall: Status,
+    /// The last hash of the history that was judged.
+    pub history: String,
+    /// By trial, subject and check, in the order of the trials, their subjects and the catalogue.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Every check, in the order of reports.
+pub const fn catalogue() -> &'static [CheckSpec] {
+    CATALOGUE
+}
+
+/// Judges a history: for each trial and subject the checks that its `TrialStarted` names.
+pub fn judge(plan: &Plan, history: &History) -> Verdicts {
+    let trials = Trial::all(history);
+    let mut verdicts = Vec::new();
+    for trial in &trials {
+        if trial.subjects.is_empty() {
+            verdicts.extend(
+                trial
+                    .checks
+                    .iter()
+                    .map(|id| verdict(trial, "", id, Finding::unsure("the trial had no subject"))),
+            );
+        }
+        for subject in trial.subjects {
+            let case = Case::new(plan, history, trial, subject);
+            for spec in CATALOGUE.iter().filter(|spec| spec.per == Per::Subject) {
+                if trial.checks.iter().any(|id| id == spec.id) {
+                    let finding = word(spec, &case, &trials);
+                    verdicts.push(verdict(trial, subject, spec.id, finding));
+                }
+            }
+        }
+        if trial.subjects.is_empty() {
+            continue;
+        }
+        let whole = Case::new(plan, history, trial, "");
+        for spec in CATALOGUE.iter().filter(|spec| spec.per == Per::Trial) {
+            if trial.checks.iter().any(|id| id == spec.id) {
+                let finding = word(spec, &whole, &trials);
+                verdicts.push(verdict(trial, "", spec.id, finding));
+            }
+        }
+        let unknown = trial
+            .checks
+            .iter()
+            .filter(|id| CATALOGUE.iter().all(|spec| spec.id != **id));
+        verdicts.extend(unknown.map(|id| {
+            let finding = Finding::unsure("this version of virtproof has no such check");
+            verdict(trial, "", id, finding)
+        }));
+    }
+    let worst = verdicts.iter().map(|verdict| verdict.status).max();
+    Verdicts {
+        overall: worst.unwrap_or(Status::Inconclusive),
+        history: history.head.clone(),
+        verdicts,
+    }
+}
+
+/// One check's word, after what is true of all of them: a history without its end proves nothing
+/// whole, nor does a trial that was not tried.
+fn word(spec: &CheckSpec, case: &Case<'_>, trials: &[Trial<'_>]) -> Finding {
+    let mut finding = (spec.run)(case);
+    let doubt = case
+        .history
+        .truncated
+        .clone()
+        .or_else(|| case.trial.unfinished());
+    if let Some(why) = doubt.filter(|_| finding.status == Status::Pass) {
+        finding.status = Status::Inconclusive;
+        finding.summary = format!("{}, but {why}", finding.summary);
+    }
+    if spec.sampled && finding.status == Status::Pass {
+        let alike = trials.iter().filter(|trial| {
+            trial.scenario == case.trial.scenario && trial.checks.iter().any(|id| id == spec.id)
+        });
+        let samples: usize = alike.map(|trial| trial.subjects.len()).sum();
+        finding = finding.limit(format!(
+            "{samples} samples in this run: even if all pass, a violation rate below about {:.0} % is not excluded",
+            (300.0 / finding::float(samples as u64)).min(100.0)
+        ));
+    }
+    finding
+}
+
+fn verdict(trial: &Trial<'_>, subject: &str, check: &str, finding: Finding) -> Verdict {
+    Verdict {
+        check: check.into(),
+        trial: trial.name.into(),
+        scenario: trial.scenario.into(),
+        subject: subject.into(),
+        status: finding.status,
+        summary: finding.summary,
+        witness: finding.witness,
+        limits: finding.limits,
+        measures: finding.measures,
+    }
+}
+
+/// Judges every read-back of a case; the worst word counts, and no read-back is no word.
+fn each_image(case: &Case<'_>, judge: impl Fn(&Image<'_>) -> Finding) -> Finding {
+    let words = case.images().iter().map(|image| match image {
+        Ok(image) => judge(image),
+        Err(why) => Finding::unsure(why.clone()),
+    });
+    words
+        .reduce(Finding::worst)
+        .unwrap_or_else(|| Finding::unsure("no volume was read back in this trial"))
+}
+
+/// The first read-back after a moment whose load began before it.
+fn image_after<'c, 'a>(case: &'c Case<'a>, at_ns: u64) -> Result<&'c Image<'a>, String> {
+    let after = case.scans().zip(case.images());
+    let mut after = after.filter(|(scan, _)| scan.at_ns > at_ns);
+    let (_, image) = after
+        .next()
+        .ok_or("no volume was read back after the transition")?;
+    image.as_ref().map_err(Clone::clone)
+}

@@ -296,7 +296,7 @@ impl AckLog {
         after
             .checked_sub(1)
             .and_then(|at| self.tokens.get(at))
-            .map_or(self.first_ns.unwrap_or(0), |(_, at)| *at)
+            .map_or_else(|| self.first_ns.unwrap_or(0), |(_, at)| *at)
     }
 
     /// The index of the last batch heard at or before `at_ns`.

@@ -332,9 +332,9 @@ fn sane(layout: &Layout) -> Result<(), String> {
     let filled = canary.start < canary.end && log.start < log.end && cold.start <= cold.end;
     let lanes = u64::from(*hot_writers);
     let hot_len = hot.end.saturating_sub(hot.start);
-    let laned = lanes > 0 && hot_len >= lanes && hot_len.is_multiple_of(lanes);
+    let whole = lanes > 0 && hot_len >= lanes && hot_len.is_multiple_of(lanes);
     let bounded = hot.end.saturating_sub(log.start) <= MAX_REGION;
-    if chained && filled && laned && bounded {
+    if chained && filled && whole && bounded {
         Ok(())
     } else {
         Err("its ledger layout is not one that a probe makes".into())

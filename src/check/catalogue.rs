@@ -1,0 +1,178 @@
+//! The table of checks.
+
+use super::case::Case;
+use super::finding::Finding;
+use super::{
+    cold, damage, durability, honesty, identity, order, outcome, protection, residue, rpo, rto,
+    split, stale,
+};
+
+/// What a check gives its word on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    /// Each subject of a trial.
+    Subject,
+    /// A trial as a whole.
+    Trial,
+}
+
+/// One check.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckSpec {
+    /// Its id, stable.
+    pub id: &'static str,
+    /// A few words.
+    pub title: &'static str,
+    /// What a pass proves.
+    pub what: &'static str,
+    /// What it cannot see.
+    pub limits: &'static str,
+    /// What it gives its word on.
+    pub per: Per,
+    /// Whether each trial is a sample of a rate, so that `n` clean ones bound it at about 3/n.
+    pub sampled: bool,
+    pub(super) run: fn(&Case<'_>) -> Finding,
+}
+
+const fn subject(
+    id: &'static str,
+    title: &'static str,
+    what: &'static str,
+    limits: &'static str,
+    run: fn(&Case<'_>) -> Finding,
+) -> CheckSpec {
+    CheckSpec {
+        id,
+        title,
+        what,
+        limits,
+        per: Per::Subject,
+        sampled: false,
+        run,
+    }
+}
+
+const fn sampled(spec: CheckSpec) -> CheckSpec {
+    CheckSpec {
+        sampled: true,
+        ..spec
+    }
+}
+
+/// Every check, in the order of reports.
+pub const CATALOGUE: &[CheckSpec] = &[
+    sampled(subject(
+        "D1",
+        "no acknowledged write is lost",
+        "Every write that the guest acknowledged and the host heard is on its volume, or a later one in its place.",
+        "Writes acknowledged in the guest whose ack never reached the host are not owed.",
+        durability::check,
+    )),
+    sampled(subject(
+        "D2",
+        "each volume is crash consistent",
+        "Each volume is a prefix of what was written to it: no write is there whose predecessor, durable before it was issued, is missing.",
+        "Writes between two flushes may come back in any order; that is legal.",
+        order::volumes,
+    )),
+    sampled(subject(
+        "D3",
+        "all volumes are one consistent cut",
+        "The volumes of the VM together are a prefix of what was written to all of them.",
+        "A skew between volumes shorter than the gap between two acks is not seen.",
+        order::group,
+    )),
+    subject(
+        "D4",
+        "no cell is damaged or torn",
+        "Every cell that was read is whole; torn ones are only those whose write was under way.",
+        "Cold cells between samples are not read unless the stride is one cell.",
+        damage::whole,
+    ),
+    subject(
+        "D5",
+        "every write is where it belongs",
+        "No cell holds what was meant for another cell or volume.",
+        "Cold cells between samples are not read unless the stride is one cell.",
+        damage::placed,
+    ),
+    subject(
+        "D6",
+        "nothing stale or foreign came back",
+        "No cell is of another run or of a life that is over, and no extent is older than the rest of its volume.",
+        "One cell alone that is too old is found by D1 and D2.",
+        stale::check,
+    ),
+    subject(
+        "D7",
+        "nothing written once is lost",
+        "The cold region and both ends of each device are there, at the size that they had.",
+        "Cold cells between samples are not read unless the stride is one cell.",
+        cold::check,
+    ),
+    sampled(subject(
+        "R1",
+        "loss is within the RPO",
+        "The work lost, from the first missing acknowledged write to the end of the service, is within the objective.",
+        "Needs 100 acks per second; the bracket is as wide as the hearing was poor.",
+        rpo::check,
+    )),
+    sampled(subject(
+        "R2",
+        "replication held what it claimed",
+        "Everything acknowledged before the newest claimed sync time is there.",
+        "Sync times have one second; clocks are compared to within the time of a request.",
+        honesty::check,
+    )),
+    subject(
+        "T1",
+        "recovery is within the RTO",
+        "The time from the last acknowledged write before the fault to the first durable write after it is within the objective.",
+        "Both ends are known to within a token interval.",
+        rto::total,
+    ),
+    subject(
+        "T2",
+        "the stages account for the outage",
+        "The named stages of the recovery follow each other and sum to the outage within 1 % or 100 ms.",
+        "A stage ends when the host noticed it.",
+        rto::stages,
+    ),
+    subject(
+        "S1",
+        "two sites never wrote at once",
+        "No write of the old side became durable after the new side's first one, and the old side was listened to or surely off.",
+        "An overlap shorter than one token interval is not seen.",
+        split::check,
+    ),
+    subject(
+        "O1",
+        "the plan ran to its end",
+        "All steps and gates went as ordered, the guest was freshly booted where it had to be, and the VM runs on its target.",
+        "Says nothing of data.",
+        outcome::check,
+    ),
+    subject(
+        "O2",
+        "every PVC was protected and mapped",
+        "Every PVC was replicated before the transition, and each claim on the target holds its own replica.",
+        "Rests on what the replication objects say; R2 and D1 test them.",
+        protection::check,
+    ),
+    CheckSpec {
+        id: "O4",
+        title: "nothing is left behind",
+        what: "After cleanup both sites were swept and held no object of the run.",
+        limits: "Only kinds that virtproof makes are looked for.",
+        per: Per::Trial,
+        sampled: false,
+        run: residue::check,
+    },
+    subject(
+        "G1",
+        "the right guest came up",
+        "The disks carry this subject's ledger, the SSH host key is the pinned one, and the machine id is the one before.",
+        "A machine id is comparable only if the root disk is kept.",
+        identity::check,
+    ),
+];

@@ -1,0 +1,105 @@
+//! D7: is what was written once, and the device itself, still there?
+
+use super::case::Case;
+use super::damage::{coverage, line};
+use super::finding::Finding;
+use super::image::Image;
+use super::order::rule;
+use super::stale::extents;
+use crate::probe::frame::CellState;
+use crate::probe::layout::CELL;
+
+/// D7.
+pub(super) fn check(case: &Case<'_>) -> Finding {
+    super::each_image(case, |image| {
+        let mut bad = Vec::new();
+        let mut unread = Vec::new();
+        let mut kept = 0;
+        for index in 0..image.volumes.len() {
+            kept += volume(image, index, &mut bad, &mut unread);
+        }
+        let rule = rule(image);
+        bad.extend(
+            extents(image, &rule)
+                .iter()
+                .filter(|extent| extent.zero)
+                .map(|extent| {
+                    format!(
+                        "volume {} cells {} to {}: {} written cells are zero",
+                        extent.volume, extent.cells.0, extent.cells.1, extent.lagging
+                    )
+                }),
+        );
+        let finding = if !bad.is_empty() {
+            Finding::fail(format!("{} cells or sizes are lost", bad.len())).witnesses(&bad)
+        } else if !unread.is_empty() {
+            Finding::unsure("the cold region was not filled or not read whole").witnesses(&unread)
+        } else {
+            Finding::pass(format!(
+                "all {kept} cold cells are there, the last one included"
+            ))
+        };
+        finding
+            .count("cold-cells", "cells", kept)
+            .limit(coverage(image))
+    })
+}
+
+/// Judges one volume and gives the cold cells that are as they should be.
+fn volume(image: &Image<'_>, index: usize, bad: &mut Vec<String>, unread: &mut Vec<String>) -> u64 {
+    let Some(volume) = image.volumes.get(index) else {
+        return 0;
+    };
+    let (layout, scan) = (volume.layout, volume.scan);
+    for seen in &scan.cells {
+        let cold = seen.cell < layout.canary.start || seen.cell >= layout.hot.end;
+        match seen.state {
+            CellState::Unreadable { .. } => bad.push(line(image, index, seen)),
+            CellState::Zeroed if cold => bad.push(line(image, index, seen)),
+            _ => {}
+        }
+    }
+    let had = layout.cells.saturating_mul(CELL as u64);
+    let opened = image
+        .load
+        .identity
+        .volumes
+        .iter()
+        .find(|opened| usize::from(opened.volume) == index)
+        .map_or(had, |opened| opened.size);
+    if scan.size != opened {
+        let change = if scan.size < opened { "shrank" } else { "grew" };
+        bad.push(format!(
+            "volume {index} ({}) {change} from {opened} to {} bytes",
+            volume.fact.name, scan.size
+        ));
+    }
+    let expected = layout.cold_cells().count() as u64;
+    let lives = image.older.iter().copied().chain([image.load]);
+    let ordinal = scan.volume;
+    let filled = lives
+        .filter_map(|life| life.acks.filled().get(&ordinal))
+        .max()
+        .copied()
+        .unwrap_or(0);
+    if filled < expected {
+        unread.push(format!(
+            "volume {index}: {filled} of {expected} cold cells were heard to be filled"
+        ));
+    }
+    let strange = scan
+        .cells
+        .iter()
+        .filter(|seen| seen.cell < layout.canary.start || seen.cell >= layout.hot.end)
+        .count() as u64;
+    if scan.cold_ok.saturating_add(strange) < expected {
+        unread.push(format!(
+            "volume {index}: {} of {expected} cold cells were read",
+            scan.cold_ok + strange
+        ));
+    }
+    if scan.cold_ok == 0 {
+        unread.push(format!("volume {index}: no cold cell is as it should be"));
+    }
+    scan.cold_ok
+}
