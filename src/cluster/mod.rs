@@ -17,6 +17,10 @@ pub mod portforward;
 mod sites;
 mod subresource;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod undo;
 pub mod view;
 mod wait;

@@ -27,12 +27,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::answer::{Refusal, sound};
-use super::client::Cluster;
-use super::crd::kubevirt::VirtualMachineInstance;
-use super::error::{Error, Tried, chain};
-use super::kind::ObjRef;
-use super::subresource;
+use crate::cluster::answer::{Refusal, sound};
+use crate::cluster::client::Cluster;
+use crate::cluster::crd::kubevirt::VirtualMachineInstance;
+use crate::cluster::error::{Error, Tried, chain};
+use crate::cluster::kind::ObjRef;
+use crate::cluster::subresource;
 
 /// The subprotocol that virt-api speaks.
 const PROTOCOL: &str = "plain.kubevirt.io";
@@ -249,3 +249,6 @@ impl AsyncWrite for Tunnel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
