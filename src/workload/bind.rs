@@ -172,7 +172,7 @@ impl Bind<'_> {
 
     /// A Service keeps to its own VM although all VMs of the workload carry the same labels.
     fn select_own(&self, service: &mut Value) {
-        if let Some(selector) = service["spec"]["selector"].as_object_mut() {
+        if let Some(Value::Object(selector)) = service.pointer_mut("/spec/selector") {
             selector.insert(
                 SUBJECT_LABEL.to_owned(),
                 self.instance.subject.as_str().into(),
@@ -210,7 +210,7 @@ impl Bind<'_> {
         spec["runStrategy"] = self.rendered.run_strategy().into();
         spec["template"]["metadata"]["labels"] =
             self.labels(&spec["template"]["metadata"]["labels"]);
-        if let Some(templates) = spec["dataVolumeTemplates"].as_array_mut() {
+        if let Some(Value::Array(templates)) = spec.get_mut("dataVolumeTemplates") {
             for template in templates {
                 let name = template["metadata"]["name"].as_str().unwrap_or_default();
                 let name = self.name(name);

@@ -72,6 +72,16 @@ impl Login {
                         format!("add `- name: {user}` or `- default` to `users`"),
                     );
                 }
+                let takes =
+                    |(_, text): &(Place, String)| cloudinit::add_key(text, &user, "key").is_some();
+                if listed && !place.as_ref().is_some_and(takes) {
+                    problems.add(
+                        manifest.vm.at(disks::VOLUMES),
+                        format!("the key cannot be added to the user `{user}` in the cloud-config"),
+                        "a `users` list with mappings",
+                        format!("write `- name: {user}`"),
+                    );
+                }
                 through_cloud_init(manifest, cloud_init.as_ref(), listed, notes)
             }
             Some("guest-agent") => Propagation::GuestAgent,

@@ -223,12 +223,21 @@ impl<'a, 'p> Fill<'a, 'p> {
 
     /// Whether the scalar is written without quotes and so may become a number or boolean.
     fn is_plain(&self, at: At) -> bool {
-        let first = self
-            .masked
-            .text
-            .get(at.offset..)
-            .and_then(|rest| rest.chars().next());
-        !matches!(first, Some('"' | '\'' | '|' | '>' | '!' | '&') | None)
+        let Some((before, rest)) = self.masked.text.split_at_checked(at.offset) else {
+            return false;
+        };
+        let quoted = rest.starts_with(['"', '\'', '|', '>', '!', '&']);
+        // The place of a block scalar is its first line of text: its header ends the line before.
+        let above = before.trim_end_matches(' ').strip_suffix('\n');
+        let header = above
+            .and_then(|above| above.trim_end().lines().next_back())
+            .is_some_and(|line| {
+                let code = line.split(" #").next().unwrap_or(line);
+                code.split_whitespace()
+                    .next_back()
+                    .is_some_and(is_block_header)
+            });
+        !quoted && !header
     }
 
     fn value(&mut self, number: u32, at: At, script: bool) -> String {
@@ -282,6 +291,14 @@ impl<'a, 'p> Fill<'a, 'p> {
             );
         }
     }
+}
+
+/// Whether a word is what stands before a literal or folded block: `|`, `>-`, `|2+`.
+fn is_block_header(word: &str) -> bool {
+    word.strip_prefix(['|', '>']).is_some_and(|rest| {
+        rest.chars()
+            .all(|c| c.is_ascii_digit() || c == '+' || c == '-')
+    })
 }
 
 /// The type that YAML gives a plain scalar; only scalars come out, whatever the text looks like.

@@ -251,7 +251,10 @@ fn references(manifest: &mut Manifest, problems: &mut Problems<'_>) {
         .chain(&mut manifest.claims);
     for owner in owners {
         let mut missing = Vec::new();
-        refs::visit(&mut owner.value["spec"], "spec", &mut |found| {
+        let Some(spec) = owner.value.get_mut("spec") else {
+            continue;
+        };
+        refs::visit(spec, "spec", &mut |found| {
             let have = match found.target {
                 Target::Secret => &secrets,
                 Target::ConfigMap => &config_maps,

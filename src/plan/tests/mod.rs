@@ -140,7 +140,8 @@ fn commented_lines_of_the_starter_are_valid_too() {
     }
 }
 
-/// Name of the case and the plan.
+/// Name of each case and its plan.
+#[expect(clippy::too_many_lines, reason = "a table of cases, not a procedure")]
 fn bad_plans() -> Vec<(&'static str, String)> {
     let protection = "  volumeReplicationClass: rbd-1m";
     let workload = "    count: 3";
