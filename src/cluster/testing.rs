@@ -176,7 +176,7 @@ impl Fake {
         let body = body
             .collect()
             .await
-            .map(http_body_util::Collected::to_bytes)
+            .map(|b| b.to_bytes())
             .unwrap_or_default();
         let what = format!("{} {path}", parts.method);
         {
@@ -244,11 +244,9 @@ impl Fake {
                 && in_collection(place, path)
                 && only.is_none_or(|suffix| place.ends_with(suffix))
         });
-        let mut text = String::new();
-        for (_, _, type_, object) in wanted {
-            text.push_str(&json!({"type": type_, "object": object}).to_string());
-            text.push('\n');
-        }
+        let text = wanted
+            .map(|(_, _, type_, object)| format!("{}\n", json!({"type": type_, "object": object})))
+            .collect();
         (state.version, text, false)
     }
 }

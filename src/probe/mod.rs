@@ -27,8 +27,3 @@ pub mod remote;
 pub mod scan;
 pub mod session;
 pub mod wire;
-
-#[cfg(test)]
-mod testkit;
-#[cfg(test)]
-mod tests;

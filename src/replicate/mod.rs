@@ -244,6 +244,3 @@ impl Driver {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

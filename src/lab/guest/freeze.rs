@@ -8,14 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::probe::disk::{Disk, Grants};
 
-/// Why the agent did not freeze.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FreezeError {
-    /// No agent answers.
-    #[error("Guest agent is not responding: QEMU guest agent is not connected")]
-    NoAgent,
-}
-
 #[derive(Debug, Default)]
 struct Hold {
     frozen: bool,

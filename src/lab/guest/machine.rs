@@ -123,7 +123,7 @@ impl Machine {
 }
 
 /// The kernel release that every simulated guest reports.
-pub(super) const KERNEL: &str = "6.12.0-lab";
+pub const KERNEL: &str = "6.12.0-lab";
 
 /// What cloud-init leaves: everything of a known instance as it was; for a new instance new users
 /// and, because `ssh_deletekeys` is on by default, a new host key. The machine-id is made once.

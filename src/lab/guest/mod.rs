@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 
 use crate::probe::disk::Disk;
 use cloudinit::Seed;
-pub use freeze::FreezeError;
 use freeze::Freezer;
 use image::Os;
+pub use machine::KERNEL;
 use machine::Machine;
 pub use power::Link;
 use power::{Plugged, Power};
@@ -51,8 +51,22 @@ pub struct GuestDisk {
     pub serial: String,
     /// Whether the device refuses writes.
     pub read_only: bool,
+    /// What happens when the device fails.
+    pub errors: ErrorPolicy,
     /// The device.
     pub disk: Arc<dyn Disk>,
+}
+
+/// What the hypervisor does when a disk of the guest fails (`disks[].errorPolicy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ErrorPolicy {
+    /// The virtual CPUs stop before the guest learns of it; KubeVirt's default.
+    #[default]
+    Stop,
+    /// The guest gets the error.
+    Report,
+    /// The guest is told that all is well.
+    Ignore,
 }
 
 /// What the hypervisor gives to a guest.
@@ -81,6 +95,8 @@ pub enum Request {
     Poweroff,
     /// It wants to start again.
     Reboot,
+    /// A disk failed and the error policy stopped the guest.
+    IoError,
 }
 
 /// Why a connection to a guest is not made, in the words of `connect(2)`.
@@ -115,7 +131,7 @@ impl Guest {
             .disks
             .iter()
             .map(|disk| GuestDisk {
-                disk: Plugged::new(Arc::clone(&power), Arc::clone(&disk.disk)),
+                disk: Plugged::new(Arc::clone(&power), disk, asks.clone()),
                 ..disk.clone()
             })
             .collect();
@@ -124,9 +140,6 @@ impl Guest {
         let sshd = machine
             .as_ref()
             .map(|machine| ssh::config(&machine.state.host_key));
-        if machine.is_some() {
-            power.set_link(Link::Up);
-        }
         Ok(Arc::new(Self {
             machine,
             sshd,
@@ -136,7 +149,24 @@ impl Guest {
         }))
     }
 
-    /// Whether an operating system is up.
+    /// The operating system came up: the network answers from now on.
+    pub fn bring_up(&self) {
+        if self.machine.is_some() && self.power.link() == Link::Silent && !self.power.is_off() {
+            self.power.set_link(Link::Up);
+        }
+    }
+
+    /// The guest went on at another address: streams to the old one end.
+    pub fn moved(&self) {
+        self.power.drop_streams();
+    }
+
+    /// Whether the guest would react to its power button: an operating system is up and runs.
+    pub fn reacts(&self) -> bool {
+        self.machine.is_some() && self.power.link() == Link::Up
+    }
+
+    /// Whether there is an operating system.
     pub fn booted(&self) -> bool {
         self.machine.is_some()
     }

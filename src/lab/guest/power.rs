@@ -5,7 +5,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+use super::{ErrorPolicy, GuestDisk, Request};
 
 use crate::probe::disk::{Disk, Grants};
 
@@ -22,10 +24,13 @@ pub enum Link {
     Closed,
 }
 
+/// A link with a count of how often its streams were dropped.
+type Wire = (Link, u64);
+
 /// One guest's power switch.
 #[derive(Debug)]
 pub(super) struct Power {
-    link: watch::Sender<Link>,
+    wire: watch::Sender<Wire>,
     paused: Mutex<bool>,
     resumed: Condvar,
     /// Taken shared by every disk access, exclusively by the cut, so that none is under way after.
@@ -33,10 +38,10 @@ pub(super) struct Power {
 }
 
 impl Power {
-    /// Power on, network not up yet.
+    /// Power on, nothing answers yet.
     pub(super) fn on() -> Arc<Self> {
         Arc::new(Self {
-            link: watch::Sender::new(Link::Closed),
+            wire: watch::Sender::new((Link::Silent, 0)),
             paused: Mutex::new(false),
             resumed: Condvar::new(),
             off: RwLock::new(false),
@@ -45,28 +50,31 @@ impl Power {
 
     /// What a peer notices now.
     pub(super) fn link(&self) -> Link {
-        *self.link.borrow()
+        self.wire.borrow().0
     }
 
     /// Brings the network up, or down with all its streams.
     pub(super) fn set_link(&self, link: Link) {
-        self.link.send_replace(link);
+        self.wire.send_modify(|wire| wire.0 = link);
+    }
+
+    /// Ends the streams that are open; new ones can be made.
+    pub(super) fn drop_streams(&self) {
+        self.wire.send_modify(|wire| wire.1 += 1);
     }
 
     /// Stops or resumes the virtual CPUs.
     pub(super) fn pause(&self, paused: bool) {
         *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = paused;
         self.resumed.notify_all();
-        self.link.send_if_modified(|link| match (*link, paused) {
-            (Link::Up, true) => {
-                *link = Link::Stalled;
-                true
-            }
-            (Link::Stalled, false) => {
-                *link = Link::Up;
-                true
-            }
-            _ => false,
+        self.wire.send_if_modified(|(link, _)| {
+            let next = match (*link, paused) {
+                (Link::Up, true) => Link::Stalled,
+                (Link::Stalled, false) => Link::Up,
+                _ => return false,
+            };
+            *link = next;
+            true
         });
     }
 
@@ -105,47 +113,90 @@ impl Power {
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
     ) -> io::Result<()> {
-        let mut link = self.link.subscribe();
+        let mut wire = self.wire.subscribe();
+        let epoch = wire.borrow().1;
         let mut buffer = vec![0; 32 * 1024];
         loop {
             let read = tokio::select! {
                 read = from.read(&mut buffer) => read?,
-                () = closed(&mut link) => 0,
+                () = closed(&mut wire, epoch) => return to.shutdown().await,
             };
-            // A vanished sender means that the guest is gone with its sockets.
-            let Ok(now) = link
-                .wait_for(|link| matches!(link, Link::Up | Link::Closed))
-                .await
-                .map(|link| *link)
-            else {
-                return Ok(());
-            };
-            if read == 0 || now == Link::Closed {
+            if read == 0 || !flowing(&mut wire, epoch).await {
                 return to.shutdown().await;
             }
             tokio::select! {
                 written = to.write_all(&buffer[..read]) => written?,
-                () = closed(&mut link) => return to.shutdown().await,
+                () = closed(&mut wire, epoch) => return to.shutdown().await,
             }
         }
     }
 }
 
-async fn closed(link: &mut watch::Receiver<Link>) {
-    // An error means that the sender is gone, which is as closed as it gets.
-    if link.wait_for(|link| *link == Link::Closed).await.is_err() {}
+/// Waits until bytes flow, or streams of this epoch are closed, which is false. A vanished sender is
+/// as closed as it gets.
+async fn flowing(wire: &mut watch::Receiver<Wire>, epoch: u64) -> bool {
+    let decided = wire
+        .wait_for(|(link, now)| matches!(link, Link::Up | Link::Closed) || *now != epoch)
+        .await;
+    decided.is_ok_and(|wire| wire.0 == Link::Up && wire.1 == epoch)
 }
 
-/// A disk as the guest sees it: it stands still with the virtual CPUs and dies with the power.
+/// Waits until streams of this epoch are closed.
+async fn closed(wire: &mut watch::Receiver<Wire>, epoch: u64) {
+    let gone = wire
+        .wait_for(|(link, now)| *link == Link::Closed || *now != epoch)
+        .await;
+    drop(gone);
+}
+
+/// A disk as the guest sees it: it stands still with the virtual CPUs and dies with the power, and
+/// its failures go where the error policy sends them.
 pub(super) struct Plugged {
     power: Arc<Power>,
     disk: Arc<dyn Disk>,
+    errors: ErrorPolicy,
+    read_only: bool,
+    requests: mpsc::UnboundedSender<Request>,
 }
 
 impl Plugged {
     /// Plugs a disk into a guest.
-    pub(super) fn new(power: Arc<Power>, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
-        Arc::new(Self { power, disk })
+    pub(super) fn new(
+        power: Arc<Power>,
+        disk: &GuestDisk,
+        requests: mpsc::UnboundedSender<Request>,
+    ) -> Arc<dyn Disk> {
+        Arc::new(Self {
+            power,
+            disk: Arc::clone(&disk.disk),
+            errors: disk.errors,
+            read_only: disk.read_only,
+            requests,
+        })
+    }
+
+    /// Tries until it works, the policy lets the guest have the error, or the power goes. With
+    /// policy `stop` a failure pauses the guest, and the access is repeated when it is resumed.
+    fn access(&self, mut work: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            let error = match self.power.powered(&mut work) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if self.power.is_off() {
+                return Err(error);
+            }
+            match self.errors {
+                ErrorPolicy::Report => return Err(error),
+                ErrorPolicy::Ignore => return Ok(()),
+                ErrorPolicy::Stop => {
+                    self.power.pause(true);
+                    if self.requests.send(Request::IoError).is_err() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -159,15 +210,18 @@ impl Disk for Plugged {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.power.powered(|| self.disk.read_at(offset, buf))
+        self.access(|| self.disk.read_at(offset, buf))
     }
 
     fn write_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.power.powered(|| self.disk.write_at(offset, buf))
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        self.access(|| self.disk.write_at(offset, buf))
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.power.powered(|| self.disk.flush())
+        self.access(|| self.disk.flush())
     }
 }
 
@@ -176,11 +230,44 @@ mod tests {
     use super::*;
     use crate::lab::guest::testing::MemoryDisk;
 
+    fn plug(
+        power: &Arc<Power>,
+        disk: &Arc<dyn Disk>,
+        errors: ErrorPolicy,
+    ) -> (Arc<dyn Disk>, mpsc::UnboundedReceiver<Request>) {
+        let (asks, requests) = mpsc::unbounded_channel();
+        let disk = GuestDisk {
+            name: "vdb".into(),
+            serial: "s".into(),
+            read_only: false,
+            errors,
+            disk: Arc::clone(disk),
+        };
+        (Plugged::new(Arc::clone(power), &disk, asks), requests)
+    }
+
+    #[test]
+    fn a_failing_disk_stops_the_guest_unless_its_policy_reports() {
+        let power = Power::on();
+        power.set_link(Link::Up);
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(4));
+        let beyond = 16 * 4096;
+        let (reports, _requests) = plug(&power, &disk, ErrorPolicy::Report);
+        assert!(reports.write_at(beyond, &[1; 4096]).is_err());
+        assert_eq!(power.link(), Link::Up);
+        let (stops, mut requests) = plug(&power, &disk, ErrorPolicy::Stop);
+        let writer = std::thread::spawn(move || stops.write_at(beyond, &[1; 4096]));
+        assert_eq!(requests.blocking_recv(), Some(Request::IoError));
+        assert_eq!(power.link(), Link::Stalled);
+        power.cut();
+        assert!(writer.join().unwrap().is_err());
+    }
+
     #[test]
     fn a_cut_disk_takes_no_write_and_a_paused_one_waits() {
         let power = Power::on();
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(4));
-        let plugged = Plugged::new(Arc::clone(&power), Arc::clone(&disk));
+        let (plugged, _requests) = plug(&power, &disk, ErrorPolicy::Stop);
         plugged.write_at(0, &[1; 4096]).unwrap();
         power.pause(true);
         let writer = {

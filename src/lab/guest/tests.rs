@@ -47,6 +47,12 @@ fn spec(root: Root, instance: &str) -> Spec {
     }
 }
 
+fn up(spec: &Spec) -> Arc<Guest> {
+    let guest = Guest::boot(spec).unwrap();
+    guest.bring_up();
+    guest
+}
+
 async fn login(guest: &Guest, user: &str, with: u8) -> Option<(client::Handle<Client>, String)> {
     let stream = guest.connect(22).unwrap();
     let seen = Arc::new(Mutex::new(None));
@@ -84,7 +90,7 @@ async fn exec(
 #[tokio::test]
 async fn the_right_key_of_the_right_user_gets_a_shell() {
     let os = Os::from_reference("fedora");
-    let guest = Guest::boot(&spec(Root::Ephemeral(os), "i")).unwrap();
+    let guest = up(&spec(Root::Ephemeral(os), "i"));
     assert!(login(&guest, "fedora", 2).await.is_none());
     assert!(login(&guest, "root", 1).await.is_none());
     let (handle, shown) = login(&guest, "fedora", 1).await.unwrap();
@@ -113,7 +119,7 @@ async fn identity_lies_on_the_root_volume_and_host_keys_change_with_the_instance
     for (uid, instance) in [("a", "i"), ("b", "i"), ("c", "j")] {
         let mut spec = spec(Root::Volume(Arc::clone(&disk)), instance);
         spec.uid = uid.into();
-        let guest = Guest::boot(&spec).unwrap();
+        let guest = up(&spec);
         let (handle, shown) = login(&guest, "fedora", 1).await.unwrap();
         let (_, machine_id, _) = exec(&handle, "cat /etc/machine-id", b"").await;
         let (_, boot_id, _) = exec(&handle, "cat /proc/sys/kernel/random/boot_id", b"").await;
@@ -135,12 +141,12 @@ async fn identity_lies_on_the_root_volume_and_host_keys_change_with_the_instance
 #[tokio::test]
 async fn a_clean_shutdown_closes_streams_and_a_power_cut_leaves_them_silent() {
     let os = Os::from_reference("fedora");
-    let guest = Guest::boot(&spec(Root::Ephemeral(os.clone()), "i")).unwrap();
+    let guest = up(&spec(Root::Ephemeral(os.clone()), "i"));
     let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
     assert!(guest.shut_down());
     assert!(guest.is_off());
     assert!(handle.await.is_ok() || guest.is_off());
-    let guest = Guest::boot(&spec(Root::Ephemeral(os), "i")).unwrap();
+    let guest = up(&spec(Root::Ephemeral(os), "i"));
     let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
     guest.power_cut();
     assert!(matches!(guest.connect(22), Err(Dial::NoRoute)));

@@ -62,6 +62,15 @@ const ROWS: &[Row] = &[
         &["all"],
         N | S | G,
     ),
+    (
+        "apps",
+        "v1",
+        "ControllerRevision",
+        "controllerrevisions",
+        &[],
+        &[],
+        N,
+    ),
     ("coordination.k8s.io", "v1", "Lease", "leases", &[], &[], N),
     (
         "storage.k8s.io",

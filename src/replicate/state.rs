@@ -235,6 +235,3 @@ pub(super) fn describe(vr: &VolumeReplication) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests;

@@ -192,6 +192,3 @@ fn is_refused(status: &NetworkFenceStatus) -> bool {
 fn short(run: &str) -> &str {
     run.get(..12).unwrap_or(run)
 }
-
-#[cfg(test)]
-mod tests;

@@ -210,6 +210,3 @@ pub fn may_release(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

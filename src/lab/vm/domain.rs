@@ -1,0 +1,123 @@
+//! A libvirt domain on a node: the guest of one VMI with the volumes attached for it.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::site::Key;
+use crate::lab::guest::Guest;
+use crate::probe::disk::Disk;
+
+/// A volume that the node opened for the guest.
+#[derive(Clone)]
+pub(super) struct Attached {
+    /// Volume name in the VMI's spec.
+    pub(super) volume: String,
+    /// Handle on the array.
+    pub(super) handle: String,
+    /// The open device.
+    pub(super) disk: Arc<dyn Disk>,
+}
+
+/// What a domain has at the moment; migration moves it.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// The node.
+    pub(super) node: String,
+    /// Name of the launcher pod.
+    pub(super) pod: String,
+    /// UID of the launcher pod.
+    pub(super) pod_uid: String,
+    /// The pod's address, which is how the guest is reached.
+    pub(super) ip: Ipv4Addr,
+}
+
+/// One domain.
+pub(super) struct Domain {
+    /// UID of its VMI.
+    pub(super) uid: String,
+    /// The VMI.
+    pub(super) vmi: Key,
+    place: Mutex<Place>,
+    attached: Vec<Attached>,
+    guest: Mutex<Option<Arc<Guest>>>,
+    /// Boots so far, so that each gets its own entropy.
+    pub(super) boots: AtomicU64,
+    stopping: AtomicBool,
+    agent: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Domain {
+    /// A domain that is not started yet.
+    pub(super) fn new(uid: String, vmi: Key, place: Place, attached: Vec<Attached>) -> Arc<Self> {
+        Arc::new(Self {
+            uid,
+            vmi,
+            place: Mutex::new(place),
+            attached,
+            guest: Mutex::new(None),
+            boots: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            agent: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> Place {
+        self.place
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Moves it.
+    pub(super) fn moved(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// The attached volumes.
+    pub(super) fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    /// The guest, once started.
+    pub(super) fn guest(&self) -> Option<Arc<Guest>> {
+        self.guest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts a started guest in place.
+    pub(super) fn started(&self, guest: Arc<Guest>) {
+        self.agent.store(false, Ordering::Release);
+        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
+    }
+
+    /// Whether it was told to stop; true for the first who asks.
+    pub(super) fn begin_stop(&self) -> bool {
+        !self.stopping.swap(true, Ordering::AcqRel)
+    }
+
+    /// Marks the domain as ended; true for the first who does.
+    pub(super) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it has ended.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Notes that the agent answers.
+    pub(super) fn agent_up(&self) {
+        self.agent.store(true, Ordering::Release);
+    }
+
+    /// Whether the agent answers, as virt-handler knows.
+    pub(super) fn agent(&self) -> bool {
+        self.agent.load(Ordering::Acquire) && self.guest().is_some_and(|guest| guest.agent())
+    }
+}

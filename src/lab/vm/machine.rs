@@ -1,0 +1,556 @@
+//! The VirtualMachine controller: makes and ends VMIs as the run strategy says, makes the
+//! DataVolumes of templates, and tells in the VM's status what it sees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::condition::{self, Condition, Times};
+use super::instance;
+use super::keys::{
+    CREATED_BY, DV, FINALIZER, OBSERVED, PVC, REVISION, VM, VMI, claim_of, is_final, items,
+    owned_by, phase, run_strategy,
+};
+use super::printable;
+use super::site::{Ctx, Key, Work, settle};
+use crate::history::event::Site;
+use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
+use crate::lab::faults::Fault;
+
+const COMPONENT: &str = "virtualmachine-controller";
+
+/// Looks at one VM and brings it a step on.
+pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError> {
+    let Some(vm) = ctx.store.get(VM, namespace, name) else {
+        return Ok(());
+    };
+    if meta::deleting(&vm) {
+        return end(ctx, &vm);
+    }
+    let vm = welcome(ctx, vm)?;
+    let vmi = own_instance(ctx, &vm);
+    data_volumes(ctx, &vm)?;
+    let mut started = false;
+    match vmi.as_deref() {
+        Some(vmi) => ended_or_not(ctx, &vm, vmi)?,
+        None => started = start_if_due(ctx, &vm)?,
+    }
+    write_status(ctx, &vm, started)?;
+    if started {
+        // The controller sees its own new VMI an instant later.
+        write_status(ctx, &vm, false)?;
+    }
+    Ok(())
+}
+
+/// The first things that happen to a new VM, one write each.
+fn welcome(ctx: &Ctx, vm: Arc<Value>) -> Result<Arc<Value>, ApiError> {
+    let (namespace, name) = (meta::namespace(&vm), meta::name(&vm));
+    if vm.pointer("/status/printableStatus").is_none() {
+        let snapshots = snapshot_statuses(ctx, &vm);
+        ctx.store.modify(VM, namespace, name, Part::Status, |vm| {
+            vm["status"]["printableStatus"] = json!("Stopped");
+            vm["status"]["volumeSnapshotStatuses"] = snapshots.clone();
+        })?;
+    }
+    if meta::annotation(&vm, OBSERVED[0]).is_none() {
+        ctx.store
+            .modify(VM, namespace, name, Part::Object, observed)?;
+    }
+    if meta::finalizers(&vm).contains(&FINALIZER) {
+        return Ok(vm);
+    }
+    ctx.store.modify(VM, namespace, name, Part::Object, |vm| {
+        meta::add_finalizer(vm, FINALIZER);
+    })
+}
+
+/// The annotations that virt-api leaves on objects.
+pub(super) fn observed(object: &mut Value) {
+    for annotation in OBSERVED {
+        object["metadata"]["annotations"][annotation] = json!("v1");
+    }
+}
+
+fn snapshot_statuses(ctx: &Ctx, vm: &Value) -> Value {
+    let namespace = meta::namespace(vm);
+    items(vm, "/spec/template/spec/volumes")
+        .iter()
+        .map(|volume| {
+            let name = volume["name"].as_str().unwrap_or_default();
+            let reason = match claim_of(volume) {
+                None => format!("Snapshot is not supported for this volumeSource type [{name}]"),
+                Some(claim) => match ctx.store.get(PVC, namespace, claim) {
+                    None => "PVC not found".to_owned(),
+                    Some(claim) => {
+                        let class = meta::text(&claim, "/spec/storageClassName");
+                        format!(
+                            "No VolumeSnapshotClass: Volume snapshots are not configured for this \
+                             StorageClass [{class}] [{name}]"
+                        )
+                    }
+                },
+            };
+            json!({"enabled": false, "name": name, "reason": reason})
+        })
+        .collect()
+}
+
+fn own_instance(ctx: &Ctx, vm: &Value) -> Option<Arc<Value>> {
+    ctx.store
+        .get(VMI, meta::namespace(vm), meta::name(vm))
+        .filter(|vmi| owned_by(vmi, meta::uid(vm)))
+}
+
+fn end(ctx: &Ctx, vm: &Arc<Value>) -> Result<(), ApiError> {
+    match own_instance(ctx, vm) {
+        Some(vmi) => {
+            if !meta::deleting(&vmi) {
+                stop(ctx, vm, &vmi)?;
+            }
+            write_status(ctx, vm, false)
+        }
+        None => {
+            write_status(ctx, vm, false)?;
+            if ctx.board.armed(Fault::LeftoverAfterCleanup) && ctx.leaves_over(meta::uid(vm)) {
+                return Ok(());
+            }
+            let gone = ctx.store.modify(
+                VM,
+                meta::namespace(vm),
+                meta::name(vm),
+                Part::Object,
+                |vm| meta::remove_finalizer(vm, FINALIZER),
+            );
+            settle("letting a VM go", gone);
+            Ok(())
+        }
+    }
+}
+
+/// What the run strategy says to a VMI that exists.
+fn ended_or_not(ctx: &Ctx, vm: &Arc<Value>, vmi: &Value) -> Result<(), ApiError> {
+    if meta::deleting(vmi) {
+        return Ok(());
+    }
+    let asked = stop_requested(vm, vmi);
+    let (failed, done) = (phase(vmi) == "Failed", is_final(vmi));
+    let ends = match run_strategy(vm) {
+        "Halted" => true,
+        "Always" => asked || done,
+        "RerunOnFailure" => {
+            if failed && !asked {
+                request_start(ctx, vm)?;
+            }
+            asked || done
+        }
+        _ => asked,
+    };
+    if ends {
+        if done {
+            note_failure(ctx, vm, vmi)?;
+        }
+        stop(ctx, vm, vmi)?;
+    }
+    Ok(())
+}
+
+fn stop_requested(vm: &Value, vmi: &Value) -> bool {
+    items(vm, "/status/stateChangeRequests")
+        .first()
+        .is_some_and(|request| request["action"] == "Stop" && request["uid"] == meta::uid(vmi))
+}
+
+fn start_requested(vm: &Value) -> bool {
+    items(vm, "/status/stateChangeRequests")
+        .iter()
+        .any(|request| request["action"] == "Start")
+}
+
+fn request_start(ctx: &Ctx, vm: &Value) -> Result<(), ApiError> {
+    let (namespace, name) = (meta::namespace(vm), meta::name(vm));
+    ctx.store.modify(VM, namespace, name, Part::Status, |vm| {
+        vm["status"]["stateChangeRequests"] = json!([{"action": "Start"}]);
+    })?;
+    Ok(())
+}
+
+fn stop(ctx: &Ctx, vm: &Value, vmi: &Value) -> Result<(), ApiError> {
+    let (namespace, name) = (meta::namespace(vmi), meta::name(vmi));
+    let generation = meta::generation(vm).to_string();
+    let key = "kubevirt.io/vm-generation";
+    if !meta::deleting(vm) && run_strategy(vm) == "Halted" {
+        ctx.store.modify(VMI, namespace, name, Part::Any, |vmi| {
+            vmi["metadata"]["annotations"][key] = json!(generation);
+        })?;
+    }
+    ctx.store
+        .delete(VMI, namespace, name, &DeleteOptions::default())?;
+    let text = format!(
+        "Stopped the virtual machine by deleting the virtual machine instance {}",
+        meta::uid(vmi)
+    );
+    ctx.event(vm, "Normal", "SuccessfulDelete", &text, COMPONENT);
+    Ok(())
+}
+
+/// A VMI that failed before it ran makes the next start wait: 10·n² seconds, at most 300. One that
+/// ran forgives what was before.
+fn note_failure(ctx: &Ctx, vm: &Value, vmi: &Value) -> Result<(), ApiError> {
+    let failed_early = phase(vmi) == "Failed" && !instance::has_been(vmi, "Running");
+    let uid = json!(meta::uid(vmi));
+    let (namespace, name) = (meta::namespace(vm), meta::name(vm));
+    ctx.store.modify(VM, namespace, name, Part::Status, |vm| {
+        let Some(status) = vm["status"].as_object_mut() else {
+            return;
+        };
+        if !failed_early {
+            status.shift_remove("startFailure");
+            return;
+        }
+        let before = status.get("startFailure");
+        if before.is_some_and(|before| before["lastFailedVMIUID"] == uid) {
+            return;
+        }
+        let count = before
+            .and_then(|b| b["consecutiveFailCount"].as_u64())
+            .unwrap_or(0)
+            + 1;
+        let wait = backoff(count);
+        let until =
+            jiff::Timestamp::now() + jiff::SignedDuration::try_from(wait).unwrap_or_default();
+        status.insert(
+            "startFailure".to_owned(),
+            json!({"consecutiveFailCount": count, "lastFailedVMIUID": uid,
+                "retryAfterTimestamp": meta::stamp(until)}),
+        );
+    })?;
+    Ok(())
+}
+
+/// How long the n-th start in a row waits.
+fn backoff(failures: u64) -> Duration {
+    Duration::from_secs((10 * failures * failures).min(300))
+}
+
+/// Starts a VMI if the run strategy wants one and nothing stands against it.
+fn start_if_due(ctx: &Ctx, vm: &Arc<Value>) -> Result<bool, ApiError> {
+    let requested = start_requested(vm);
+    let wanted = match run_strategy(vm) {
+        "Always" | "Once" => true,
+        "Manual" => requested,
+        "RerunOnFailure" => requested || meta::text(vm, "/status/runStrategy") != "RerunOnFailure",
+        _ => false,
+    };
+    if !wanted || !claims_are_ready(ctx, vm) {
+        return Ok(false);
+    }
+    if ctx.site == Site::Secondary && ctx.board.armed(Fault::VmLeftHalted) {
+        return Ok(false);
+    }
+    if let Some(failures) = vm
+        .pointer("/status/startFailure/consecutiveFailCount")
+        .and_then(Value::as_u64)
+        && !waited(ctx, vm, failures)
+    {
+        return Ok(false);
+    }
+    start(ctx, vm)?;
+    Ok(true)
+}
+
+/// Whether the backoff is over; if not, looks again when it is.
+fn waited(ctx: &Ctx, vm: &Value, failures: u64) -> bool {
+    let until: Option<jiff::Timestamp> = meta::text(vm, "/status/startFailure/retryAfterTimestamp")
+        .parse()
+        .ok();
+    let Some(until) = until else {
+        return true;
+    };
+    // The timestamp is real time, the wait is the lab's: what counts is the time since the failure.
+    let failed_at = until - jiff::SignedDuration::try_from(backoff(failures)).unwrap_or_default();
+    let since = jiff::Timestamp::now().duration_since(failed_at);
+    let due = ctx.clock.wait(backoff(failures));
+    if since.unsigned_abs() >= due {
+        return true;
+    }
+    ctx.after(backoff(failures), Work::Vm(super::site::key(vm)));
+    false
+}
+
+fn start(ctx: &Ctx, vm: &Arc<Value>) -> Result<(), ApiError> {
+    let namespace = meta::namespace(vm);
+    let revision = instance::revision_name(vm);
+    for old in ctx.store.list(REVISION, Some(namespace)) {
+        if owned_by(&old, meta::uid(vm)) && meta::name(&old) != revision {
+            let gone = ctx.store.delete(
+                REVISION,
+                namespace,
+                meta::name(&old),
+                &DeleteOptions::default(),
+            );
+            settle("dropping an old revision", gone);
+        }
+    }
+    if ctx.store.get(REVISION, namespace, &revision).is_none() {
+        ctx.store.create(
+            REVISION,
+            json!({
+                "apiVersion": "apps/v1",
+                "kind": "ControllerRevision",
+                "metadata": {"name": revision, "namespace": namespace,
+                    "ownerReferences": [meta::owner_reference(vm)]},
+                "data": {"spec": vm["spec"]},
+                "revision": 0,
+            }),
+        )?;
+    }
+    ctx.store.create(VMI, instance::build(vm))?;
+    let text = format!(
+        "Started the virtual machine by creating the new virtual machine instance {}",
+        meta::name(vm)
+    );
+    ctx.event(vm, "Normal", "SuccessfulCreate", &text, COMPONENT);
+    Ok(())
+}
+
+/// DataVolumes of templates are made whether or not the VM is to run.
+fn data_volumes(ctx: &Ctx, vm: &Value) -> Result<(), ApiError> {
+    let namespace = meta::namespace(vm);
+    for template in items(vm, "/spec/dataVolumeTemplates") {
+        let name = meta::name(template);
+        if ctx.store.get(DV, namespace, name).is_some() {
+            continue;
+        }
+        let mut labels = template["metadata"]["labels"].clone();
+        labels[CREATED_BY] = json!(meta::uid(vm));
+        let made = ctx.store.create(
+            DV,
+            json!({
+                "apiVersion": "cdi.kubevirt.io/v1beta1",
+                "kind": "DataVolume",
+                "metadata": {
+                    "name": name,
+                    "namespace": namespace,
+                    "labels": labels,
+                    "annotations": template["metadata"]["annotations"],
+                    "ownerReferences": [meta::owner_reference(vm)],
+                },
+                "spec": template["spec"],
+            }),
+        )?;
+        let text = format!("Created DataVolume {}", meta::name(&made));
+        ctx.event(vm, "Normal", "SuccessfulDataVolumeCreate", &text, COMPONENT);
+    }
+    Ok(())
+}
+
+fn named_data_volumes(ctx: &Ctx, vm: &Value) -> Vec<Value> {
+    let templates = items(vm, "/spec/dataVolumeTemplates")
+        .iter()
+        .map(meta::name);
+    let volumes = items(vm, "/spec/template/spec/volumes")
+        .iter()
+        .filter_map(|volume| volume.pointer("/dataVolume/name")?.as_str());
+    let mut names: Vec<&str> = templates.chain(volumes).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .filter_map(|name| ctx.store.get(DV, meta::namespace(vm), name))
+        .map(Arc::unwrap_or_clone)
+        .collect()
+}
+
+fn claims_are_ready(ctx: &Ctx, vm: &Value) -> bool {
+    named_data_volumes(ctx, vm).iter().all(|dv| {
+        matches!(
+            phase(dv),
+            "Succeeded" | "WaitForFirstConsumer" | "PendingPopulation"
+        )
+    })
+}
+
+fn write_status(ctx: &Ctx, vm: &Value, start_expected: bool) -> Result<(), ApiError> {
+    let (namespace, name) = (meta::namespace(vm), meta::name(vm));
+    let vmi = if start_expected {
+        None
+    } else {
+        own_instance(ctx, vm)
+    };
+    let data_volumes = named_data_volumes(ctx, vm);
+    let unbound = items(vm, "/spec/template/spec/volumes")
+        .iter()
+        .filter_map(claim_of)
+        .filter_map(|claim| ctx.store.get(PVC, namespace, claim))
+        .any(|claim| phase(&claim) == "Pending");
+    let revision = vmi.as_ref().and_then(|vmi| {
+        let name = meta::text(vmi, "/status/virtualMachineRevisionName");
+        ctx.store.get(REVISION, namespace, name)
+    });
+    let written = ctx.store.modify(VM, namespace, name, Part::Status, |vm| {
+        let word = printable::status(&printable::Inputs {
+            vm,
+            vmi: vmi.as_deref(),
+            start_expected,
+            data_volumes: &data_volumes,
+            unbound,
+        });
+        fill(vm, vmi.as_deref(), revision.as_deref());
+        vm["status"]["printableStatus"] = json!(word);
+    });
+    settle("a VM's status", written);
+    Ok(())
+}
+
+/// Everything in a VM's status but the printable word.
+fn fill(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value>) {
+    let strategy = run_strategy(vm).to_owned();
+    let generation = meta::generation(vm);
+    let status = &mut vm["status"];
+    if vmi.is_some() || status.get("desiredGeneration").is_some() {
+        status["runStrategy"] = json!(strategy);
+        status["desiredGeneration"] = json!(generation);
+    }
+    let observed = vmi
+        .and_then(|vmi| meta::annotation(vmi, "kubevirt.io/vm-generation"))
+        .and_then(|text| text.parse::<i64>().ok());
+    if let Some(observed) = observed {
+        status["observedGeneration"] = json!(observed);
+    }
+    let ready = vmi.is_some_and(|vmi| condition::is_true(vmi, "Ready"));
+    let running = vmi.is_some_and(|vmi| phase(vmi) == "Running");
+    if let Some(status) = status.as_object_mut() {
+        for (field, holds) in [("created", vmi.is_some()), ("ready", ready)] {
+            if holds {
+                status.insert(field.to_owned(), json!(true));
+            } else {
+                status.shift_remove(field);
+            }
+        }
+        if running {
+            status.shift_remove("startFailure");
+        }
+    }
+    settle_requests(vm, vmi);
+    conditions(vm, vmi);
+    restart_required(vm, vmi, revision);
+}
+
+/// Requests that came true are taken off the list: a stop when its VMI is gone, a start when a VMI
+/// lives that nobody asked to stop.
+fn settle_requests(vm: &mut Value, vmi: Option<&Value>) {
+    let Some(requests) = vm
+        .pointer_mut("/status/stateChangeRequests")
+        .and_then(Value::as_array_mut)
+    else {
+        return;
+    };
+    requests.retain(|request| {
+        request["action"] != "Stop" || vmi.is_some_and(|vmi| request["uid"] == meta::uid(vmi))
+    });
+    let lives = vmi.is_some_and(|vmi| !meta::deleting(vmi) && !is_final(vmi));
+    if lives && requests.iter().all(|request| request["action"] == "Start") {
+        requests.clear();
+    }
+    if requests.is_empty()
+        && let Some(status) = vm["status"].as_object_mut()
+    {
+        status.shift_remove("stateChangeRequests");
+    }
+}
+
+fn conditions(vm: &mut Value, vmi: Option<&Value>) {
+    let absent = |reason, message| Condition {
+        kind: "Ready",
+        status: false,
+        reason,
+        message,
+        times: Times::Both,
+    };
+    let Some(vmi) = vmi else {
+        condition::set(vm, &absent("VMINotExists", "VMI does not exist"));
+        return;
+    };
+    match condition::get(vmi, "Ready") {
+        Some(ready) => condition::put(vm, ready.clone()),
+        None => condition::set(
+            vm,
+            &absent("VMIConditionMissing", "VMI is missing the Ready condition"),
+        ),
+    }
+    let theirs = items(vmi, "/status/conditions");
+    for theirs in theirs.iter().filter(|theirs| theirs["type"] != "Ready") {
+        condition::put(vm, theirs.clone());
+    }
+    let ours = [
+        "Ready",
+        "Failure",
+        "RestartRequired",
+        "ManualRecoveryRequired",
+    ];
+    if let Some(all) = vm["status"]["conditions"].as_array_mut() {
+        all.retain(|condition| {
+            ours.iter().any(|kind| condition["type"] == *kind)
+                || theirs
+                    .iter()
+                    .any(|theirs| theirs["type"] == condition["type"])
+        });
+    }
+}
+
+/// RestartRequired compares the template with the one that the VMI was started from. That a start
+/// with `cpu` but no socket count "reduces" the sockets to none is how the real server computes it.
+fn restart_required(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value>) {
+    let template = &vm["spec"]["template"]["spec"];
+    let sockets = |spec: &Value| {
+        let count = spec.pointer("/domain/cpu/sockets");
+        count.and_then(Value::as_u64).unwrap_or(0)
+    };
+    let changed = vmi.is_some()
+        && revision.is_some_and(|revision| {
+            fixed(template) != fixed(&revision["data"]["spec"]["template"]["spec"])
+        });
+    let fewer = vmi.is_some_and(|vmi| {
+        !meta::deleting(vmi)
+            && !is_final(vmi)
+            && template["domain"]["cpu"].is_object()
+            && sockets(template) < sockets(&vmi["spec"])
+    });
+    let message = if changed {
+        "a non-live-updatable field was changed in the template spec"
+    } else if fewer {
+        "Reduction of CPU socket count requires a restart"
+    } else {
+        condition::remove(vm, "RestartRequired");
+        return;
+    };
+    condition::set(
+        vm,
+        &Condition {
+            kind: "RestartRequired",
+            status: true,
+            reason: "",
+            message,
+            times: Times::Transition,
+        },
+    );
+}
+
+/// A template without the fields that can change under a running guest.
+fn fixed(template: &Value) -> Value {
+    let mut spec = template.clone();
+    for pointer in [
+        "/domain/cpu/sockets",
+        "/domain/memory/guest",
+        "/nodeSelector",
+        "/affinity",
+        "/tolerations",
+    ] {
+        if let Some(field) = spec.pointer_mut(pointer) {
+            *field = Value::Null;
+        }
+    }
+    spec
+}

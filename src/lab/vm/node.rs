@@ -1,0 +1,715 @@
+//! What happens on a site's nodes: scheduling of launcher pods, attaching their volumes, starting
+//! and ending domains. Scheduler, kubelet and virt-handler in one.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::boot;
+use super::condition::{self, Condition, Times};
+use super::domain::{Attached, Domain, Place};
+use super::keys::{POD, PV, PVC, UNPAUSED, VMI, claim_of, items, phase};
+use super::site::{Ctx, Key, Work, key, settle};
+use super::vmi;
+use crate::history::event::Site;
+use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
+use crate::lab::faults::Fault;
+use crate::lab::guest::{Guest, Request};
+use crate::lab::world;
+
+const HANDLER: &str = "virt-handler";
+/// Memory that a node has for guests.
+const NODE_MEMORY: u64 = 512 << 30;
+
+/// Looks at a launcher pod and brings it a step on.
+pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError> {
+    let Some(pod) = ctx.store.get(POD, namespace, name) else {
+        return Ok(());
+    };
+    if meta::label(&pod, "kubevirt.io") != Some("virt-launcher") {
+        return Ok(());
+    }
+    if meta::deleting(&pod) {
+        let lives = domain_of(ctx, &pod).is_some_and(|domain| !domain.ended());
+        if !lives {
+            ctx.after(ctx.timing.pod_stop, Work::PodStopped(key(&pod)));
+        }
+        return Ok(());
+    }
+    if phase(&pod) != "Pending" {
+        return Ok(());
+    }
+    if meta::text(&pod, "/spec/nodeName").is_empty() {
+        return schedule(ctx, &pod);
+    }
+    Ok(())
+}
+
+/// The domain that a launcher pod carries.
+pub(super) fn domain_of(ctx: &Ctx, pod: &Value) -> Option<Arc<Domain>> {
+    let uid = meta::label(pod, super::keys::CREATED_BY)?;
+    ctx.domain(uid)
+        .filter(|domain| domain.place().pod_uid == meta::uid(pod))
+}
+
+fn bytes(quantity: &Value) -> u64 {
+    let text = quantity.as_str().unwrap_or("0");
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().unwrap_or(0);
+    let scale = match &text[digits..] {
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        _ => 1,
+    };
+    number.saturating_mul(scale)
+}
+
+/// The node with the fewest launchers that fits the selector, other than those in `avoid`.
+pub(super) fn pick(ctx: &Ctx, pod: &Value, avoid: &str) -> Option<String> {
+    let busy = ctx.store.list(POD, None);
+    let load = |node: &str| {
+        busy.iter()
+            .filter(|pod| meta::text(pod, "/spec/nodeName") == node)
+            .count()
+    };
+    let mut nodes: Vec<(usize, String)> = ctx
+        .store
+        .list("nodes", None)
+        .iter()
+        .filter(|node| fits(pod, node) && meta::name(node) != avoid)
+        .map(|node| (load(meta::name(node)), meta::name(node).to_owned()))
+        .collect();
+    nodes.sort();
+    nodes.into_iter().next().map(|(_, node)| node)
+}
+
+fn fits(pod: &Value, node: &Value) -> bool {
+    let wanted = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
+    node.pointer("/spec/unschedulable") != Some(&Value::Bool(true))
+        && wanted
+            .into_iter()
+            .flatten()
+            .all(|(key, value)| meta::label(node, key) == value.as_str())
+}
+
+fn schedule(ctx: &Ctx, pod: &Arc<Value>) -> Result<(), ApiError> {
+    let (namespace, name) = key(pod);
+    let memory = bytes(&pod["spec"]["containers"][0]["resources"]["requests"]["memory"]);
+    let avoid = meta::annotation(pod, super::migration::AVOID).unwrap_or_default();
+    let total = world::NODES;
+    let choice = if memory > NODE_MEMORY {
+        Err(format!("{total} Insufficient memory"))
+    } else {
+        pick(ctx, pod, avoid)
+            .ok_or_else(|| format!("{total} node(s) didn't match Pod's node affinity/selector"))
+    };
+    let claims: Vec<&str> = items(pod, "/spec/volumes")
+        .iter()
+        .filter_map(claim_of)
+        .collect();
+    let choice = choice.and_then(|node| match bound(ctx, &namespace, &claims, &node) {
+        None => Ok(node),
+        Some(why) => Err(why),
+    });
+    let node = match choice {
+        Ok(node) => node,
+        Err(why) => {
+            let text = format!(
+                "0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: \
+                 {total} Preemption is not helpful for scheduling."
+            );
+            ctx.store
+                .modify(POD, &namespace, &name, Part::Status, |pod| {
+                    condition::set(
+                        pod,
+                        &Condition {
+                            kind: "PodScheduled",
+                            status: false,
+                            reason: "Unschedulable",
+                            message: &text,
+                            times: Times::Transition,
+                        },
+                    );
+                })?;
+            ctx.event(
+                pod,
+                "Warning",
+                "FailedScheduling",
+                &text,
+                "default-scheduler",
+            );
+            return Ok(());
+        }
+    };
+    let text = format!("Successfully assigned {namespace}/{name} to {node}");
+    ctx.event(pod, "Normal", "Scheduled", &text, "default-scheduler");
+    ctx.store.modify(POD, &namespace, &name, Part::Any, |pod| {
+        pod["spec"]["nodeName"] = json!(node);
+        assigned(pod, &node);
+    })?;
+    ctx.after(ctx.timing.pod_start, Work::PodStarted(key(pod)));
+    Ok(())
+}
+
+fn assigned(pod: &mut Value, node: &str) {
+    let address = world::all_nodes()
+        .into_iter()
+        .find(|(name, _)| name == node);
+    if let Some((_, ip)) = address {
+        pod["status"]["hostIP"] = json!(ip.to_string());
+    }
+    pod["status"]["startTime"] = json!(meta::now());
+    for (kind, status, reason, message) in [
+        ("PodScheduled", true, "", ""),
+        (
+            UNPAUSED,
+            true,
+            "NotPaused",
+            "the virtual machine is not paused",
+        ),
+        (
+            "Initialized",
+            false,
+            "ContainersNotInitialized",
+            "containers with incomplete status",
+        ),
+        (
+            "Ready",
+            false,
+            "ContainersNotReady",
+            "containers with unready status: [compute]",
+        ),
+        (
+            "ContainersReady",
+            false,
+            "ContainersNotReady",
+            "containers with unready status: [compute]",
+        ),
+    ] {
+        condition::set(
+            pod,
+            &Condition {
+                kind,
+                status,
+                reason,
+                message,
+                times: Times::Transition,
+            },
+        );
+    }
+}
+
+/// Why the claims of a pod keep it from being scheduled, or `None`. Claims that wait for a consumer
+/// learn their node on the way.
+fn bound(ctx: &Ctx, namespace: &str, claims: &[&str], node: &str) -> Option<String> {
+    let mut why = None;
+    for claim in claims {
+        match ctx.store.get(PVC, namespace, claim) {
+            None => why = Some(format!("persistentvolumeclaim \"{claim}\" not found")),
+            Some(pvc) if phase(&pvc) == "Bound" => {}
+            Some(_) => {
+                choose_node(ctx, namespace, claim, node);
+                why = Some("pod has unbound immediate PersistentVolumeClaims".to_owned());
+            }
+        }
+    }
+    why
+}
+
+fn choose_node(ctx: &Ctx, namespace: &str, claim: &str, node: &str) {
+    let annotation = "volume.kubernetes.io/selected-node";
+    let chosen = ctx
+        .store
+        .modify(PVC, namespace, claim, Part::Object, |pvc| {
+            if meta::annotation(pvc, annotation).is_none() {
+                pvc["metadata"]["annotations"][annotation] = json!(node);
+            }
+        });
+    settle("choosing a node for a claim", chosen);
+}
+
+/// Gives a claim that waits for its first consumer a node.
+pub(super) fn select_node(ctx: &Ctx, namespace: &str, claim: &str) {
+    if let Some(node) = world::nodes(ctx.site).first() {
+        choose_node(ctx, namespace, claim, node);
+    }
+}
+
+/// The array handle behind a claim.
+pub(super) fn handle_of(ctx: &Ctx, namespace: &str, claim: &str) -> Option<String> {
+    let pvc = ctx.store.get(PVC, namespace, claim)?;
+    let pv = ctx
+        .store
+        .get(PV, "", meta::text(&pvc, "/spec/volumeName"))?;
+    match meta::text(&pv, "/spec/csi/volumeHandle") {
+        "" => None,
+        handle => Some(handle.to_owned()),
+    }
+}
+
+/// The containers of a launcher pod are to come up: attaches its volumes first, and tries again
+/// later if the array refuses, as kubelet does.
+pub(super) fn pod_started(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
+    let (namespace, name) = pod_key;
+    let Some(pod) = ctx.store.get(POD, namespace, name) else {
+        return Ok(());
+    };
+    if meta::deleting(&pod) || phase(&pod) != "Pending" {
+        return Ok(());
+    }
+    if let Some(image) = missing_image(&pod) {
+        return image_missing(ctx, &pod, &image);
+    }
+    let node = meta::text(&pod, "/spec/nodeName").to_owned();
+    let uid = meta::label(&pod, super::keys::CREATED_BY)
+        .unwrap_or_default()
+        .to_owned();
+    let vmi_name = meta::annotation(&pod, "kubevirt.io/domain").unwrap_or_default();
+    let attached = match attach(ctx, &pod, &node) {
+        Ok(attached) => attached,
+        Err(why) => {
+            ctx.event(&pod, "Warning", "FailedMount", &why, "kubelet");
+            ctx.after(ctx.timing.attach_retry, Work::PodStarted(pod_key.clone()));
+            return Ok(());
+        }
+    };
+    let place = Place {
+        node,
+        pod: name.clone(),
+        pod_uid: meta::uid(&pod).to_owned(),
+        ip: ctx.pod_ip(),
+    };
+    let ip = place.ip.to_string();
+    let target = meta::label(&pod, "kubevirt.io/migrationJobUID").is_some();
+    if target {
+        super::migration::target_ready(ctx, &pod, place);
+    } else {
+        let vmi_key = (namespace.clone(), vmi_name.to_owned());
+        ctx.put_domain(Domain::new(uid, vmi_key, place, attached));
+    }
+    ctx.store
+        .modify(POD, namespace, name, Part::Status, |pod| {
+            pod["status"]["phase"] = json!("Running");
+            pod["status"]["podIP"] = json!(ip);
+            pod["status"]["podIPs"] = json!([{"ip": ip}]);
+            pod["status"]["containerStatuses"] = containers_running(pod);
+            for kind in ["Initialized", "Ready", "ContainersReady"] {
+                condition::set(
+                    pod,
+                    &Condition {
+                        kind,
+                        status: true,
+                        reason: "",
+                        message: "",
+                        times: Times::Transition,
+                    },
+                );
+            }
+        })?;
+    Ok(())
+}
+
+fn containers_running(pod: &Value) -> Value {
+    items(pod, "/spec/containers")
+        .iter()
+        .map(|container| {
+            json!({
+                "name": container["name"], "image": container["image"], "imageID": "",
+                "ready": true, "restartCount": 0, "started": true,
+                "state": {"running": {"startedAt": meta::now()}},
+            })
+        })
+        .collect()
+}
+
+/// The lab's registry has every image but those that say so.
+fn missing_image(pod: &Value) -> Option<String> {
+    items(pod, "/spec/containers")
+        .iter()
+        .filter_map(|container| container["image"].as_str())
+        .find(|image| image.contains("/absent"))
+        .map(str::to_owned)
+}
+
+fn image_missing(ctx: &Ctx, pod: &Value, image: &str) -> Result<(), ApiError> {
+    let (namespace, name) = key(pod);
+    let pulled = format!(
+        "failed to pull and unpack image \"{image}\": failed to resolve reference \"{image}\": not found"
+    );
+    let tried = items(pod, "/status/containerStatuses")
+        .iter()
+        .any(|status| status.pointer("/state/waiting/reason") == Some(&json!("ErrImagePull")));
+    let (reason, message) = if tried {
+        let text = format!("Back-off pulling image \"{image}\": ErrImagePull: {pulled}");
+        ("ImagePullBackOff", text)
+    } else {
+        ("ErrImagePull", pulled)
+    };
+    ctx.store
+        .modify(POD, &namespace, &name, Part::Status, |pod| {
+            pod["status"]["containerStatuses"] = json!([{
+                "name": "compute", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": message}},
+            }]);
+        })?;
+    ctx.after(ctx.timing.attach_retry, Work::PodStarted((namespace, name)));
+    Ok(())
+}
+
+fn attach(ctx: &Ctx, pod: &Value, node: &str) -> Result<Vec<Attached>, String> {
+    let namespace = meta::namespace(pod);
+    let mut attached = Vec::new();
+    for volume in items(pod, "/spec/volumes") {
+        let Some(claim) = claim_of(volume) else {
+            continue;
+        };
+        let name = volume["name"].as_str().unwrap_or_default().to_owned();
+        let refused =
+            |why: String| format!("MountVolume.MountDevice failed for volume \"{claim}\" : {why}");
+        let Some(handle) = handle_of(ctx, namespace, claim) else {
+            detach(ctx, &attached, node);
+            return Err(refused("the claim has no volume".to_owned()));
+        };
+        match ctx.array.attach(ctx.site, &handle, node, true) {
+            Ok(disk) => attached.push(Attached {
+                volume: name,
+                handle,
+                disk,
+            }),
+            Err(error) => {
+                detach(ctx, &attached, node);
+                return Err(refused(format!(
+                    "rpc error: code = Internal desc = rbd: map failed: {error}"
+                )));
+            }
+        }
+    }
+    Ok(attached)
+}
+
+fn detach(ctx: &Ctx, attached: &[Attached], node: &str) {
+    for open in attached {
+        ctx.array.detach(ctx.site, &open.handle, node);
+    }
+}
+
+/// Starts the domain of a VMI: hands its disks to a guest and boots it.
+pub(super) fn start(ctx: &Ctx, uid: &str) -> Result<(), ApiError> {
+    let Some(domain) = ctx.domain(uid).filter(|domain| !domain.ended()) else {
+        return Ok(());
+    };
+    let (namespace, name) = &domain.vmi;
+    let Some(vmi) = ctx
+        .store
+        .get(VMI, namespace, name)
+        .filter(|vmi| meta::uid(vmi) == uid)
+    else {
+        return Ok(());
+    };
+    if domain.guest().is_some() || meta::deleting(&vmi) {
+        return Ok(());
+    }
+    if boot_guest(ctx, &vmi, &domain) {
+        vmi::report_started(ctx, &vmi, &domain)?;
+    }
+    Ok(())
+}
+
+/// Boots the guest of a domain, for the first time or again. False when its root volume failed.
+fn boot_guest(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> bool {
+    let spec = boot::spec(ctx, vmi, domain);
+    let guest = match Guest::boot(&spec) {
+        Ok(guest) => guest,
+        Err(error) => {
+            let text = format!("server error. command SyncVMI failed: {error}");
+            ctx.event(vmi, "Warning", "SyncFailed", &text, HANDLER);
+            ctx.after(
+                ctx.timing.attach_retry,
+                Work::DomainStart(domain.uid.clone()),
+            );
+            return false;
+        }
+    };
+    if let Some(mut requests) = guest.requests() {
+        let (site, uid) = (Arc::clone(ctx), domain.uid.clone());
+        ctx.tracker.spawn(async move {
+            loop {
+                let request = tokio::select! {
+                    () = site.token.cancelled() => return,
+                    request = requests.recv() => request,
+                };
+                let Some(request) = request else { return };
+                site.push(Work::Guest(uid.clone(), request));
+            }
+        });
+    }
+    domain.started(guest);
+    ctx.after(ctx.timing.guest_boot, Work::GuestUp(domain.uid.clone()));
+    true
+}
+
+/// The guest's operating system came up.
+pub(super) fn guest_up(ctx: &Ctx, uid: &str) {
+    if let Some(guest) = ctx.domain(uid).and_then(|domain| domain.guest()) {
+        guest.bring_up();
+        ctx.after(ctx.timing.agent_lag, Work::AgentUp(uid.to_owned()));
+    }
+}
+
+/// The power button, and the grace period that follows.
+pub(super) fn shut_down(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) {
+    let grace = vmi
+        .pointer("/spec/terminationGracePeriodSeconds")
+        .and_then(Value::as_u64)
+        .unwrap_or(180);
+    if ctx.site == Site::Primary && ctx.board.armed(Fault::TwoLiveWriters) {
+        // The fault: the node reports the end of a guest that goes on.
+        if domain.begin_stop() {
+            ctx.push(Work::DomainStopped(domain.uid.clone(), true));
+        }
+        return;
+    }
+    if grace == 0 {
+        if !domain.ended() {
+            ctx.push(Work::GraceOver(domain.uid.clone()));
+        }
+        return;
+    }
+    if !domain.begin_stop() {
+        return;
+    }
+    ctx.event(
+        vmi,
+        "Normal",
+        "ShuttingDown",
+        "Signaled Graceful Shutdown",
+        HANDLER,
+    );
+    press_power_button(ctx, domain, Work::DomainStopped(domain.uid.clone(), true));
+    ctx.after(
+        std::time::Duration::from_secs(grace),
+        Work::GraceOver(domain.uid.clone()),
+    );
+}
+
+/// Lets a guest shut down, if it is up and not paused, and queues `then` once it is off.
+fn press_power_button(ctx: &Ctx, domain: &Arc<Domain>, then: Work) {
+    let Some(guest) = domain.guest().filter(|guest| guest.reacts()) else {
+        return;
+    };
+    let site = Arc::clone(ctx);
+    ctx.tracker.spawn(async move {
+        site.clock.pass(site.timing.guest_stop).await;
+        let off = tokio::task::spawn_blocking(move || guest.shut_down()).await;
+        if matches!(off, Ok(true)) {
+            site.push(then);
+        }
+    });
+}
+
+/// The grace period of a domain is over: whatever still runs is cut off.
+pub(super) fn grace_over(ctx: &Ctx, uid: &str) -> Result<(), ApiError> {
+    let Some(domain) = ctx.domain(uid).filter(|domain| !domain.ended()) else {
+        return Ok(());
+    };
+    let (namespace, name) = &domain.vmi;
+    if let Some(vmi) = ctx
+        .store
+        .get(VMI, namespace, name)
+        .filter(|vmi| meta::uid(vmi) == uid)
+    {
+        ctx.event(
+            &vmi,
+            "Normal",
+            "Deleted",
+            "VirtualMachineInstance stopping",
+            HANDLER,
+        );
+        ctx.event(&vmi, "Normal", "Deleted", "Signaled Deletion", HANDLER);
+    }
+    if let Some(guest) = domain.guest() {
+        guest.power_cut();
+    }
+    stopped(ctx, uid, false)
+}
+
+/// A domain ended: its volumes are detached, its VMI is final, its pod will be.
+pub(super) fn stopped(ctx: &Ctx, uid: &str, clean: bool) -> Result<(), ApiError> {
+    let Some(domain) = ctx.domain(uid).filter(|domain| domain.end()) else {
+        return Ok(());
+    };
+    let place = domain.place();
+    let lives_on = ctx.site == Site::Primary && ctx.board.armed(Fault::TwoLiveWriters);
+    if !lives_on {
+        if let Some(guest) = domain.guest() {
+            guest.power_cut();
+        }
+        detach(ctx, domain.attached(), &place.node);
+    }
+    let (namespace, name) = &domain.vmi;
+    if let Some(vmi) = ctx
+        .store
+        .get(VMI, namespace, name)
+        .filter(|vmi| meta::uid(vmi) == uid)
+    {
+        vmi::report_stopped(ctx, &vmi, clean)?;
+    }
+    ctx.after(
+        ctx.timing.pod_stop,
+        Work::PodStopped((namespace.clone(), place.pod)),
+    );
+    Ok(())
+}
+
+/// The containers of a launcher pod ended; a pod that is to be deleted goes.
+pub(super) fn pod_stopped(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
+    let (namespace, name) = pod_key;
+    let Some(pod) = ctx.store.get(POD, namespace, name) else {
+        return Ok(());
+    };
+    if domain_of(ctx, &pod).is_some_and(|domain| !domain.ended()) {
+        return Ok(());
+    }
+    if !matches!(phase(&pod), "Succeeded" | "Failed") && phase(&pod) == "Running" {
+        ctx.store
+            .modify(POD, namespace, name, Part::Status, |pod| {
+                pod["status"]["phase"] = json!("Succeeded");
+                for kind in ["Ready", "ContainersReady"] {
+                    condition::set(
+                        pod,
+                        &Condition {
+                            kind,
+                            status: false,
+                            reason: "PodCompleted",
+                            message: "",
+                            times: Times::Transition,
+                        },
+                    );
+                }
+            })?;
+    }
+    if meta::deleting(&pod) {
+        let now = DeleteOptions {
+            grace_period_seconds: Some(0),
+            ..DeleteOptions::default()
+        };
+        settle("a pod's end", ctx.store.delete(POD, namespace, name, &now));
+    }
+    Ok(())
+}
+
+/// A launcher pod is gone from the API. If its domain still runs, somebody forced it: the node kills
+/// the domain with the pod.
+pub(super) fn pod_gone(ctx: &Ctx, pod: &Value) -> Result<(), ApiError> {
+    let Some(domain) = domain_of(ctx, pod) else {
+        return Ok(());
+    };
+    let uid = domain.uid.clone();
+    if !domain.ended() {
+        if let Some(guest) = domain.guest() {
+            guest.power_cut();
+        }
+        stopped(ctx, &uid, false)?;
+    }
+    let lives_on = ctx.site == Site::Primary && ctx.board.armed(Fault::TwoLiveWriters);
+    if !lives_on {
+        ctx.take_domain(&uid);
+        if let Some(guest) = domain.guest() {
+            guest.release();
+        }
+    }
+    Ok(())
+}
+
+/// A guest asks for something.
+pub(super) fn guest_asks(ctx: &Ctx, uid: &str, request: Request) -> Result<(), ApiError> {
+    let Some(domain) = ctx.domain(uid).filter(|domain| !domain.ended()) else {
+        return Ok(());
+    };
+    match request {
+        Request::Poweroff => {
+            if domain.begin_stop() {
+                press_power_button(ctx, &domain, Work::DomainStopped(uid.to_owned(), true));
+            }
+            Ok(())
+        }
+        Request::Reboot => {
+            reboot(ctx, &domain, false);
+            Ok(())
+        }
+        Request::IoError => paused_by_error(ctx, &domain),
+    }
+}
+
+/// QEMU stopped the virtual CPUs because a disk failed and its error policy says so.
+fn paused_by_error(ctx: &Ctx, domain: &Domain) -> Result<(), ApiError> {
+    let (namespace, name) = &domain.vmi;
+    let Some(vmi) = ctx.store.get(VMI, namespace, name) else {
+        return Ok(());
+    };
+    vmi::modify(ctx, &vmi, |vmi| {
+        condition::set(
+            vmi,
+            &Condition {
+                kind: "Paused",
+                status: true,
+                reason: "PausedIOError",
+                message: "VMI was paused, low-level IO error detected",
+                times: Times::Both,
+            },
+        );
+    })?;
+    ctx.event(
+        &vmi,
+        "Warning",
+        "IOerror",
+        "VM Paused due to IO error at the volume",
+        HANDLER,
+    );
+    Ok(())
+}
+
+/// Boots the guest of a domain again: after a clean shutdown, or hard.
+pub(super) fn reboot(ctx: &Ctx, domain: &Arc<Domain>, hard: bool) {
+    let (site, domain) = (Arc::clone(ctx), Arc::clone(domain));
+    ctx.tracker.spawn(async move {
+        let Some(old) = domain.guest() else { return };
+        if !hard {
+            site.clock.pass(site.timing.guest_stop).await;
+        }
+        let again = {
+            let site = Arc::clone(&site);
+            let domain = Arc::clone(&domain);
+            tokio::task::spawn_blocking(move || {
+                if hard {
+                    old.power_cut();
+                    old.release();
+                } else {
+                    old.shut_down();
+                }
+                let (namespace, name) = &domain.vmi;
+                let vmi = site.store.get(VMI, namespace, name);
+                vmi.is_some_and(|vmi| !domain.ended() && boot_guest(&site, &vmi, &domain))
+            })
+            .await
+        };
+        if matches!(again, Ok(true)) {
+            agent_gone(&site, &domain);
+        }
+    });
+}
+
+fn agent_gone(ctx: &Ctx, domain: &Domain) {
+    let (namespace, name) = &domain.vmi;
+    let written = ctx.store.modify(VMI, namespace, name, Part::Any, |vmi| {
+        condition::remove(vmi, "AgentConnected");
+    });
+    settle("a rebooting guest's agent", written);
+}
