@@ -211,24 +211,24 @@ impl<'a> Case<'a> {
                 .events()
                 .any(|event| matches!(event.fact, Fact::Gate { .. }))
     }
+}
 
-    /// Why the host did not hear the load well enough up to `at_ns`, if it did not. What a probe
-    /// accounted for in full needs no hearing afterwards.
-    pub(super) fn deaf(&self, load: &Incarnation, at_ns: u64) -> Option<String> {
-        if load
-            .acks
-            .stopped()
-            .is_some_and(|stopped| stopped.at_ns <= at_ns)
-        {
-            return None;
-        }
-        let heard = load.acks.last_frame_at(at_ns).unwrap_or(load.at_ns);
-        let silent = at_ns.saturating_sub(heard);
-        (silent > SILENCE_NS).then(|| {
-            format!(
-                "the probe was not heard for the last {} before the transition",
-                super::finding::moment(silent)
-            )
-        })
+/// Why the host did not hear the load well enough up to `at_ns`, if it did not. What a probe
+/// accounted for in full needs no hearing afterwards.
+pub(super) fn deaf(load: &Incarnation, at_ns: u64) -> Option<String> {
+    if load
+        .acks
+        .stopped()
+        .is_some_and(|stopped| stopped.at_ns <= at_ns)
+    {
+        return None;
     }
+    let heard = load.acks.last_frame_at(at_ns).unwrap_or(load.at_ns);
+    let silent = at_ns.saturating_sub(heard);
+    (silent > SILENCE_NS).then(|| {
+        format!(
+            "the probe was not heard for the last {} before the transition",
+            super::finding::moment(silent)
+        )
+    })
 }

@@ -7,10 +7,14 @@ use super::image::Image;
 use super::order::rule;
 use super::stale::extents;
 use crate::probe::frame::CellState;
-use crate::probe::layout::CELL;
 
 /// D7.
 pub(super) fn check(case: &Case<'_>) -> Finding {
+    // A device of another size may be impossible to lay against its ledger, so sizes come first.
+    let sizes = sizes(case);
+    if !sizes.is_empty() {
+        return Finding::fail("a device does not have the size that it had").witnesses(&sizes);
+    }
     super::each_image(case, |image| {
         let mut bad = Vec::new();
         let mut unread = Vec::new();
@@ -31,7 +35,7 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
                 }),
         );
         let finding = if !bad.is_empty() {
-            Finding::fail(format!("{} cells or sizes are lost", bad.len())).witnesses(&bad)
+            Finding::fail(format!("{} cells are lost", bad.len())).witnesses(&bad)
         } else if !unread.is_empty() {
             Finding::unsure("the cold region was not filled or not read whole").witnesses(&unread)
         } else {
@@ -43,6 +47,35 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
             .count("cold-cells", "cells", kept)
             .limit(coverage(image))
     })
+}
+
+/// Volumes that were read back with another size than the load found.
+fn sizes(case: &Case<'_>) -> Vec<String> {
+    let mut bad = Vec::new();
+    for scan in case.scans() {
+        let load = scan.judges.last();
+        let Some(load) = load.and_then(|name| case.history.incarnation(name)) else {
+            continue;
+        };
+        for opened in &load.identity.volumes {
+            let read = scan
+                .volumes
+                .iter()
+                .find(|read| read.volume == opened.volume);
+            if let Some(read) = read.filter(|read| read.size != opened.size) {
+                let change = if read.size < opened.size {
+                    "shrank"
+                } else {
+                    "grew"
+                };
+                bad.push(format!(
+                    "volume {} {change} from {} to {} bytes",
+                    opened.volume, opened.size, read.size
+                ));
+            }
+        }
+    }
+    bad
 }
 
 /// Judges one volume and gives the cold cells that are as they should be.
@@ -58,21 +91,6 @@ fn volume(image: &Image<'_>, index: usize, bad: &mut Vec<String>, unread: &mut V
             CellState::Zeroed if cold => bad.push(line(image, index, seen)),
             _ => {}
         }
-    }
-    let had = layout.cells.saturating_mul(CELL as u64);
-    let opened = image
-        .load
-        .identity
-        .volumes
-        .iter()
-        .find(|opened| usize::from(opened.volume) == index)
-        .map_or(had, |opened| opened.size);
-    if scan.size != opened {
-        let change = if scan.size < opened { "shrank" } else { "grew" };
-        bad.push(format!(
-            "volume {index} ({}) {change} from {opened} to {} bytes",
-            volume.fact.name, scan.size
-        ));
     }
     let expected = layout.cold_cells().count() as u64;
     let lives = image.older.iter().copied().chain([image.load]);

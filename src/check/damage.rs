@@ -68,10 +68,9 @@ pub(super) fn whole(case: &Case<'_>) -> Finding {
                 CellState::Torn { wseq, writer, .. } => {
                     let line = line(image, volume, seen);
                     match owed.get(&(volume, seen.cell)) {
-                        Some(true) => bad.push(line),
                         Some(false) if later_life(image, writer, wseq) => doubtful.push(line),
                         Some(false) => {}
-                        None => bad.push(line),
+                        Some(true) | None => bad.push(line),
                     }
                 }
                 _ => {}

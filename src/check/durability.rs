@@ -1,6 +1,6 @@
 //! D1: is every write there that the guest acknowledged and the host heard?
 
-use super::case::Case;
+use super::case::{Case, deaf};
 use super::finding::Finding;
 use super::image::Image;
 use crate::probe::layout::CELL;
@@ -40,7 +40,7 @@ fn judge(case: &Case<'_>, image: &Image<'_>) -> Finding {
     }
     let until = case.fault().unwrap_or(image.scan.at_ns);
     if image.load.at_ns < until
-        && let Some(deaf) = case.deaf(image.load, until)
+        && let Some(deaf) = deaf(image.load, until)
     {
         return Finding::unsure(format!("no heard write is missing, but {deaf}")).limit(limit);
     }

@@ -138,5 +138,5 @@ fn skew(case: &Case<'_>, wanted: Site, before: u64) -> Option<(i64, u64)> {
         } if site == wanted => Some((clock_skew_ms, clock_bound_ms)),
         _ => None,
     })
-    .last()
+    .next_back()
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::case::Case;
+use super::case::{Case, deaf};
 use super::finding::{Finding, float, moment, seconds, time};
 use super::image::{Image, Losses};
 use crate::history::event::Stage;
@@ -55,7 +55,7 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
     };
     let objective = case.plan.objectives().rpo;
     let target = objective.unwrap_or_else(|| case.plan.protection().scheduling_interval * 2);
-    let finding = verdict(case, image, fault, (low, high), target, &losses);
+    let finding = verdict(image, fault, (low, high), target, &losses);
     let finding = if objective.is_none() {
         finding.limit("the plan sets no RPO; judged against twice the scheduling interval")
     } else {
@@ -75,7 +75,6 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
 }
 
 fn verdict(
-    case: &Case<'_>,
     image: &Image<'_>,
     fault: u64,
     (low, high): (u64, u64),
@@ -103,7 +102,7 @@ fn verdict(
         ))
         .witnesses(&losses.samples);
     }
-    if let Some(deaf) = case.deaf(image.load, fault) {
+    if let Some(deaf) = deaf(image.load, fault) {
         return Finding::unsure(format!("{lost}: {within}, but {deaf}"));
     }
     let rate = rate(image, fault);

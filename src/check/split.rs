@@ -85,9 +85,10 @@ fn pair(case: &Case<'_>, old: &Incarnation, new: &Incarnation) -> Finding {
 
 /// Why silence of the old side in a window means that it did not write.
 fn silence(case: &Case<'_>, old: &Incarnation, since: u64, until: u64) -> Result<String, String> {
+    // The stream is in order: a frame that came later would have brought earlier acks with it.
     let listened = old
         .acks
-        .last_frame_at(until)
+        .last_frame_at(u64::MAX)
         .is_some_and(|heard| heard > since);
     if listened && old.acks.longest_silence(since, until) <= SILENCE_NS {
         return Ok(format!(
@@ -114,7 +115,7 @@ fn silence(case: &Case<'_>, old: &Incarnation, since: u64, until: u64) -> Result
                 if *site == old.site && phase == "Running")
     });
     match (fenced, running) {
-        (Some((_, method)), Some(event)) if method == "stopVm" => Err(format!(
+        (Some((_, "stopVm")), Some(event)) => Err(format!(
             "the VM was said to be stopped, yet event {} shows it running",
             event.seq
         )),

@@ -57,6 +57,7 @@ pub struct Assembly {
     open: Option<VolumeScan>,
     keep: bool,
     last_cell: Option<u64>,
+    last_seq: u64,
 }
 
 impl Assembly {
@@ -68,8 +69,17 @@ impl Assembly {
         }
     }
 
-    /// Takes the next frame.
-    pub fn push(&mut self, frame: FromGuest) -> Result<(), ScanError> {
+    /// Takes the next frame as it came in. Numbered frames must not skip a number.
+    pub fn push(&mut self, raw: &Raw) -> Result<(), ScanError> {
+        if raw.seq != 0 && raw.seq != self.last_seq + 1 {
+            return odd(format!("frame {} follows frame {}", raw.seq, self.last_seq));
+        }
+        self.last_seq = self.last_seq.max(raw.seq);
+        let frame = FromGuest::decode(raw).map_err(|e| ScanError::Odd(e.to_string()))?;
+        self.take(frame)
+    }
+
+    fn take(&mut self, frame: FromGuest) -> Result<(), ScanError> {
         match (frame, &mut self.open) {
             (FromGuest::ScanBegin { volume, size }, None) => {
                 if self.done.iter().any(|done| done.volume == volume) {
@@ -155,8 +165,7 @@ impl ScanWriter {
 
     /// Appends a frame as it came in.
     pub fn push(&mut self, raw: &Raw) -> Result<(), ScanError> {
-        let frame = FromGuest::decode(raw).map_err(|e| ScanError::Odd(e.to_string()))?;
-        self.assembly.push(frame)?;
+        self.assembly.push(raw)?;
         self.hasher.update(&raw.bytes);
         self.out
             .write_all(&raw.bytes)
@@ -218,8 +227,7 @@ pub fn read(path: &std::path::Path) -> Result<(Vec<VolumeScan>, String), ScanErr
     };
     let mut assembly = Assembly::new(true);
     while let Some(raw) = Raw::read(&mut input)? {
-        let frame = FromGuest::decode(&raw).map_err(|e| ScanError::Odd(e.to_string()))?;
-        assembly.push(frame)?;
+        assembly.push(&raw)?;
     }
     Ok((
         assembly.finish()?,

@@ -30,8 +30,8 @@ fn raw(frame: &FromGuest) -> Raw {
 }
 
 fn write(frames: &[FromGuest]) -> Result<(tempfile::TempDir, Vec<ScanFact>), ScanError> {
-    let dir = tempfile::tempdir().expect("a directory");
-    let recorder = Recorder::create(dir.path()).expect("a history");
+    let dir = tempfile::tempdir()?;
+    let recorder = Recorder::create(dir.path())?;
     let mut writer = ScanWriter::create(&recorder, "s")?;
     for frame in frames {
         writer.push(&raw(frame))?;
@@ -74,6 +74,18 @@ fn incomplete_and_disordered_scans_are_refused() {
         let error = write(frames).expect_err(word);
         assert!(error.to_string().contains(word), "{error}");
     }
+}
+
+#[test]
+fn a_frame_that_was_skipped_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let recorder = Recorder::create(dir.path()).expect("a history");
+    let mut writer = ScanWriter::create(&recorder, "s").expect("creates");
+    let numbered = |at: usize, seq| Raw::parse(&frames()[at].encode(seq)).expect("a frame");
+    writer.push(&numbered(0, 1)).expect("first");
+    writer.push(&numbered(1, 2)).expect("second");
+    let error = writer.push(&numbered(3, 4)).expect_err("third is missing");
+    assert!(error.to_string().contains("follows"), "{error}");
 }
 
 #[test]

@@ -48,6 +48,15 @@ fn whole(bytes: &Bytes, header: &Header, expect: &Expect) -> CellState {
         };
     }
     let matching = header.matching_sectors(expect.seed, bytes);
+    if matching == 0 && header.vol_id != expect.vol_id && payload_crc_holds(bytes) {
+        // Another VM of this run has its own seed, which is not known here: as with another run,
+        // the payload's CRC must do.
+        return CellState::Misdirected {
+            same_volume: false,
+            cell: header.cell,
+            vol: first8(&header.vol_id),
+        };
+    }
     if matching != u8::MAX {
         // The sectors are whole by their CRCs and carry equal stamps, yet some are of another
         // write: the same wseq in another incarnation. Without a single match the header lies.
