@@ -76,7 +76,7 @@ pub enum Error {
         message: String,
     },
     /// 403.
-    #[error("{tried}: forbidden: {message}. Grant the verb (docs/rbac.md) or use another user")]
+    #[error("{tried}: forbidden: {message}. Grant that to our user, or use another one")]
     Forbidden {
         /// The call.
         tried: Tried,

@@ -225,3 +225,46 @@ async fn denied_verbs_are_listed_in_order() {
     assert_eq!(denied[0].ask.to_string(), "create pods/exec");
     assert_eq!(denied[0].reason, "no role");
 }
+
+#[tokio::test]
+async fn applying_updates_our_object_and_spares_others() {
+    let (fake, dir) = (
+        Fake::start().await,
+        tempfile::tempdir().expect("a directory"),
+    );
+    let (cluster, owner) = (fake.cluster(Site::Primary), owner(&dir));
+    cluster.apply(&owner, object()).await.expect("created");
+    let mut newer = object();
+    newer["data"] = json!({"a": "b"});
+    cluster.apply(&owner, newer).await.expect("updated");
+    assert_eq!(fake.get(PATH).expect("there")["data"]["a"], "b");
+    assert_eq!(owner.undo().pending().len(), 1, "made once, undone once");
+    fake.remove(PATH);
+    fake.put(PATH, object());
+    let error = cluster.apply(&owner, object()).await.expect_err("not ours");
+    assert!(matches!(error, Error::NotOwned { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_recorded_patch_can_be_undone() {
+    let (fake, dir) = (
+        Fake::start().await,
+        tempfile::tempdir().expect("a directory"),
+    );
+    let (cluster, owner) = (fake.cluster(Site::Primary), owner(&dir));
+    fake.put(PATH, object());
+    let reference = ObjRef::of::<ConfigMap>("demo", "it");
+    let restore = json!({"data": null});
+    let patch = Patch::Merge(json!({"data": {"a": "b"}}));
+    // The server is gone by the time of the call: the note is there all the same.
+    fake.set_down(true);
+    cluster
+        .patch_recorded(&owner, &reference, &patch, restore.clone())
+        .await
+        .expect_err("down");
+    let pending = owner.undo().pending();
+    assert!(
+        matches!(&pending[..], [e] if matches!(&e.undo, Undo::Patch { merge, .. } if *merge == restore)),
+        "{pending:?}"
+    );
+}

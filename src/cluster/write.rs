@@ -139,6 +139,36 @@ impl Cluster {
         self.decode(&format!("POST {}", T::KIND), made)
     }
 
+    /// Creates or updates an object by server-side apply, for steps that may find an older form of
+    /// their own object. Anybody else's object is left alone: [`Error::NotOwned`].
+    pub async fn apply(&self, owner: &Owner, mut object: Value) -> Result<Value, Error> {
+        let reference = self.reference(&object).await?;
+        let tried = self.tried(format!("apply {reference}"));
+        sound(&tried, &reference)?;
+        match self.read(&reference).await {
+            Ok(existing) if owner.owns(&existing) => {}
+            Ok(_) => {
+                return Err(Error::NotOwned {
+                    tried,
+                    object: reference.to_string(),
+                });
+            }
+            // Between this look and the call somebody may still be faster; then `create` tells.
+            Err(e) if e.is_not_found() => return self.create(owner, object).await,
+            Err(e) => return Err(e),
+        }
+        owner.stamp(&mut object);
+        let url = format!(
+            "{}?fieldManager={FIELD_MANAGER}&force=true",
+            reference.path()
+        );
+        let body = Some(("application/apply-patch+yaml", &object));
+        let request = request(&tried, "PATCH", &url, body)?;
+        let applied = self.exchange(&tried, &request).await?.json(&tried)?;
+        self.views().offer(&reference, &applied);
+        Ok(applied)
+    }
+
     /// Changes an object that this run made, so that deleting it undoes the change too.
     pub async fn patch(&self, object: &ObjRef, patch: &Patch) -> Result<Value, Error> {
         let tried = self.tried(format!("PATCH {object}"));

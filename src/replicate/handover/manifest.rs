@@ -59,6 +59,7 @@ pub(super) fn capture(pvc: &str, claim: &Value, volume: &Value) -> Result<Captur
         reclaim_policy: text(volume, "/spec/persistentVolumeReclaimPolicy"),
         claim: peer_claim(pvc, &namespace, &pv, claim),
         volume: peer_volume(pvc, &namespace, &pv, volume),
+        destination: None,
     })
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::manifest::map_handle;
-use super::{Error, Set};
+use super::{Error, Observation, Set, VolumeState};
 use crate::cluster::crd::core::{PersistentVolume, PersistentVolumeClaim};
 use crate::cluster::{Cluster, Deadline, ObjRef, Owner, Patch, Scope, Seen};
 use crate::history::event::Site;
@@ -31,6 +31,35 @@ pub struct Captured {
     pub claim: Value,
     /// The volume for the peer; its handle is still the original one.
     pub volume: Value,
+    /// The handle on the peer, if the storage driver has told it.
+    #[serde(default)]
+    pub destination: Option<String>,
+}
+
+impl Captured {
+    /// What the handle must be on `site`: the storage driver's word, else the plan's map.
+    pub fn handle_on(&self, site: Site, map: &BTreeMap<String, String>) -> String {
+        self.destination
+            .clone()
+            .unwrap_or_else(|| map_handle(&self.handle, &toward(site, map)))
+    }
+}
+
+/// Takes over the destination handles that the primary's replication objects tell. Drivers whose
+/// handles are the same on both sites tell none.
+pub fn learn_destinations(captured: &mut [Captured], primary: &Observation) {
+    for (pvc, state) in &primary.volumes {
+        let VolumeState::Seen(vr) = state else {
+            continue;
+        };
+        let told = vr.status.destination_volume_id.clone();
+        if let (Some(one), Some(handle)) = (
+            captured.iter_mut().find(|c| c.pvc == *pvc),
+            told.filter(|h| !h.is_empty()),
+        ) {
+            one.destination = Some(handle);
+        }
+    }
 }
 
 /// A claim that stands on a site, bound to a volume.
@@ -92,7 +121,7 @@ pub async fn install(
 ) -> Result<Vec<Stands>, Error> {
     let mut standing = Vec::with_capacity(captured.len());
     for one in captured {
-        let expected = map_handle(&one.handle, &toward(cluster.site(), handle_map));
+        let expected = one.handle_on(cluster.site(), handle_map);
         let mut volume = one.volume.clone();
         volume["spec"]["csi"]["volumeHandle"] = json!(expected);
         // The volume first: a claim without its volume could be provisioned anew.
