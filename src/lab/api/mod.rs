@@ -8,6 +8,7 @@ pub mod errors;
 pub mod hooks;
 pub mod meta;
 pub mod registry;
+pub mod schema;
 pub mod store;
 
 pub use errors::{ApiError, Cause};

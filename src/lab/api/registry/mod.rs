@@ -1,10 +1,11 @@
 //! The kinds that a site serves: names, scope and rules that differ between kinds.
 
-mod builtin;
 mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use super::schema::Schema;
 
 /// One kind of object.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,25 @@ pub struct Kind {
     pub generation: bool,
     /// Where it comes from.
     pub origin: Origin,
+    /// CamelCase name of its lists.
+    pub list_kind: String,
+    /// What its objects look like, without `apiVersion`, `kind` and `metadata`.
+    pub schema: Arc<Schema>,
+    /// Columns of its table, after the name.
+    pub columns: Vec<Column>,
+}
+
+/// A printer column of a custom resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Heading.
+    pub name: String,
+    /// `string`, `integer`, `boolean` or `date`.
+    pub kind: String,
+    /// JSON path of the value.
+    pub path: String,
+    /// Shown by default when 0, else only wide.
+    pub priority: i64,
 }
 
 /// Where a kind comes from; the rules differ in places.
@@ -94,17 +114,17 @@ impl Registry {
     /// The kinds that every Kubernetes has.
     pub fn builtin() -> Self {
         let mut registry = Self::default();
-        for kind in builtin::kinds() {
-            registry.add(kind);
+        for kind in text::kinds().iter().filter(|kind| !kind.custom()) {
+            registry.add(kind.clone());
         }
         registry
     }
 
     /// The built-in kinds and the domain's: KubeVirt, CDI, csi-addons, snapshots.
     pub fn full() -> Self {
-        let mut registry = Self::builtin();
+        let mut registry = Self::default();
         for kind in text::kinds() {
-            registry.add(kind);
+            registry.add(kind.clone());
         }
         registry
     }
