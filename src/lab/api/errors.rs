@@ -113,6 +113,18 @@ impl ApiError {
         Self::plain(404, "404 page not found\n")
     }
 
+    /// 404 for a resource that a built-in group does not have.
+    pub fn no_resource() -> Self {
+        let message = "the server could not find the requested resource";
+        Self::new(404, "NotFound", message).with_details(json!({}))
+    }
+
+    /// 405.
+    pub fn not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(405, "MethodNotAllowed", message).with_details(json!({}))
+    }
+
     /// 404 for an object; `resource` is the key, such as `virtualmachines.kubevirt.io`.
     pub fn not_found(resource: &str, name: &str) -> Self {
         Self::new(404, "NotFound", format!("{resource} \"{name}\" not found"))

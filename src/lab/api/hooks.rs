@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -16,11 +16,11 @@ use super::errors::ApiError;
 use super::store::Store;
 
 /// The body of every answer.
-pub type Body = BoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A body that is sent in one piece.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed()
+    Full::new(bytes.into()).boxed_unsync()
 }
 
 /// Who asks, after authentication.
@@ -28,6 +28,8 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 pub struct User {
     /// The name that messages and reviews show.
     pub name: String,
+    /// An identifier of the user, as reviews show it; may be empty.
+    pub uid: String,
     /// Groups, as roles and reviews see them.
     pub groups: Vec<String>,
 }

@@ -5,12 +5,15 @@
 //! domain (KubeVirt's webhooks and subresources) hooks in. Knows no domain rule itself.
 
 pub mod errors;
+mod fields;
 pub mod hooks;
 pub mod meta;
 pub mod registry;
 pub mod schema;
+pub mod server;
 pub mod store;
 
 pub use errors::{ApiError, Cause};
 pub use hooks::{Admission, Aggregated, Body, Operation, Review, User, full};
+pub use server::{ApiServer, RunningServer, SiteConfig, StartError};
 pub use store::{Change, ChangeKind, DeleteOptions, Deleted, Part, Propagation, Store};

@@ -27,3 +27,16 @@ pub struct Change {
     /// Resource version of the change.
     pub version: u64,
 }
+
+/// Where an HTTP watch begins.
+#[derive(Debug)]
+pub(crate) struct WatchStart {
+    /// What is there already, or the history since the version asked for.
+    pub(crate) first: Vec<Change>,
+    /// Changes from now on.
+    pub(crate) changes: tokio::sync::mpsc::UnboundedReceiver<Change>,
+    /// Changes up to here are in `first`, or are not wanted.
+    pub(crate) seen: u64,
+    /// The oldest version that is still kept, when the one asked for is older.
+    pub(crate) too_old: Option<u64>,
+}

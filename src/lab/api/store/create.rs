@@ -73,6 +73,11 @@ impl State {
         meta::metadata(object).insert("name".to_owned(), json!(name));
     }
 
+    /// Whether an object of a resource may be made where its key says.
+    pub(crate) fn check_home(&self, resource: &str, key: &Key) -> Result<(), ApiError> {
+        self.check_namespace(&*self.kind(resource)?, key)
+    }
+
     /// Whether objects may be made in the key's namespace.
     fn check_namespace(&self, kind: &Kind, key: &Key) -> Result<(), ApiError> {
         if !kind.namespaced {
@@ -123,7 +128,6 @@ impl State {
         }
         for field in [
             "resourceVersion",
-            "generation",
             "deletionTimestamp",
             "deletionGracePeriodSeconds",
             "selfLink",

@@ -100,13 +100,29 @@ impl State {
             && old
                 .pointer("/spec/finalizers")
                 .is_some_and(|f| f != &json!([]));
-        if finalizers.is_empty() && grace == 0 && !namespace_waits {
+        let at_once = finalizers.is_empty() && grace == 0 && !namespace_waits;
+        if at_once && key.resource != "pods" {
             if options.dry_run {
                 return Ok(Deleted::Gone(old));
             }
             return Ok(Deleted::Gone(self.remove(key, &old)));
         }
         mark(&mut new, &finalizers, grace);
+        if matches!(
+            key.resource.as_str(),
+            "namespaces" | "customresourcedefinitions.apiextensions.k8s.io"
+        ) {
+            meta::metadata(&mut new).shift_remove("deletionGracePeriodSeconds");
+        }
+        if at_once {
+            // A pod's last state tells that it was deleted.
+            let last = Arc::new(new);
+            return Ok(Deleted::Gone(if options.dry_run {
+                last
+            } else {
+                self.remove(key, &last)
+            }));
+        }
         if key.resource == "namespaces" {
             meta::map_at(&mut new, "status").insert("phase".to_owned(), json!("Terminating"));
         }
@@ -165,25 +181,28 @@ fn grace_period(key: &Key, object: &Value, options: &DeleteOptions) -> i64 {
 }
 
 fn check_preconditions(key: &Key, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
-    let refuse = |field: &str, wanted: &str, found: &str| {
-        Err(ApiError::conflict(
-            &key.resource,
-            &key.name,
-            &format!(
-                "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
-            ),
-        ))
+    let kind = meta::text(object, "/kind");
+    let refuse = |what: &str, wanted: &str, found: &str, hint: &str| {
+        let why = format!(
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {hint}"
+        );
+        Err(ApiError::conflict(kind, &key.name, &why))
     };
     if let Some(wanted) = &options.uid
         && wanted != meta::uid(object)
     {
-        return refuse("UID", wanted, meta::uid(object));
+        return refuse(
+            "UID",
+            wanted,
+            meta::uid(object),
+            "deleted and then recreated",
+        );
     }
     let found = meta::text(object, "/metadata/resourceVersion");
     if let Some(wanted) = &options.resource_version
         && wanted != found
     {
-        return refuse("ResourceVersion", wanted, found);
+        return refuse("ResourceVersion", wanted, found, "modified");
     }
     Ok(())
 }

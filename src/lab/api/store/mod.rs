@@ -9,6 +9,7 @@ mod collect;
 mod create;
 mod delete;
 mod events;
+mod history;
 mod rules;
 mod state;
 
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 pub use change::{Change, ChangeKind};
 pub use delete::{DeleteOptions, Deleted, Propagation};
+pub(crate) use rules::keep_part;
 pub(crate) use state::{Key, State};
 
 use super::errors::ApiError;
@@ -163,6 +165,12 @@ impl Store {
         component: &str,
     ) -> Result<(), ApiError> {
         events::emit(&mut self.lock(), involved, kind, reason, message, component)
+    }
+
+    /// Forgets all history, as a compaction and a restart of the server do: watches and lists at
+    /// older versions are answered 410 from now on.
+    pub fn compact(&self) {
+        self.lock().compact();
     }
 
     /// The latest resource version.

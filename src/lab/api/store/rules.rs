@@ -10,7 +10,7 @@ use crate::lab::api::meta;
 use crate::lab::api::registry::Kind;
 
 /// Takes back what the write must not change.
-pub(super) fn keep_part(kind: &Kind, old: &Value, new: &mut Value, part: Part) {
+pub(crate) fn keep_part(kind: &Kind, old: &Value, new: &mut Value, part: Part) {
     match part {
         Part::Object if kind.status => keep_field(old, new, "status"),
         Part::Any | Part::Object => {}

@@ -47,13 +47,15 @@ pub(super) struct Collection {
     pub(super) history: VecDeque<Change>,
     /// Versions up to here are no longer in the history.
     pub(super) compacted: u64,
-    watchers: Vec<mpsc::UnboundedSender<Change>>,
+    pub(super) watchers: Vec<mpsc::UnboundedSender<Change>>,
 }
 
 /// Everything that the store's lock protects.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) registry: Registry,
+    /// Resource keys whose kind is known but not established yet.
+    pub(crate) setting_up: BTreeSet<String>,
     pub(super) collections: HashMap<String, Collection>,
     pub(super) uids: HashMap<String, Key>,
     dependents: HashMap<String, BTreeSet<Key>>,
@@ -67,6 +69,7 @@ impl State {
     pub(super) fn new(seed: u64, registry: Registry) -> Self {
         Self {
             registry,
+            setting_up: BTreeSet::new(),
             collections: HashMap::new(),
             uids: HashMap::new(),
             dependents: HashMap::new(),

@@ -1,0 +1,149 @@
+//! One request: who asks, may they, and who answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::USER_AGENT;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::auth::{self, Tokens, Wish};
+use super::call::{Call, Kinds};
+use super::listen::Power;
+use super::query::Query;
+use super::respond::failure;
+use super::route::Target;
+use super::{discovery, list, patch, remove, reviews, watch, write};
+use crate::lab::api::errors::ApiError;
+use crate::lab::api::hooks::{Admission, Aggregated, Body, User};
+use crate::lab::api::store::Store;
+use crate::lab::clock::LabClock;
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) tokens: Tokens,
+    pub(super) admission: Vec<Arc<dyn Admission>>,
+    pub(super) aggregated: Vec<Arc<dyn Aggregated>>,
+    pub(super) connect: Vec<(String, String, Arc<dyn Aggregated>)>,
+    pub(super) clock: LabClock,
+    pub(super) address: SocketAddr,
+    pub(super) power: Power,
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// The aggregated API that serves a group version.
+    pub(super) fn aggregated(&self, group: &str, version: &str) -> Option<&Arc<dyn Aggregated>> {
+        self.aggregated.iter().find(|api| {
+            let serves = api.serves();
+            serves
+                .iter()
+                .any(|s| s.group == group && s.version == version)
+        })
+    }
+}
+
+/// Answers one request.
+pub(super) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    match route(shared, request).await {
+        Ok(response) => response,
+        Err(error) => failure(&error, &[]),
+    }
+}
+
+async fn route(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let user = auth::authenticate(&shared.tokens, request.headers())?;
+    let query = Query::parse(request.uri().query());
+    let path = request.uri().path().to_owned();
+    let target = Target::parse(request.method(), &path, &query);
+    let wish = Wish::of(&target, &path);
+    if !auth::allows(&shared.store, &user, &wish) {
+        return Err(auth::forbidden(&user, &wish));
+    }
+    if let Some(api) = shared.aggregated(&target.group, &target.version)
+        && (target.resource_path || request.method() != Method::GET)
+    {
+        return Ok(Arc::clone(api).handle(request, user).await);
+    }
+    if !target.resource_path {
+        return discovery::answer(&shared, &request, &path, &query);
+    }
+    if let Some(api) = connector(&shared, &target) {
+        return Ok(api.handle(request, user).await);
+    }
+    if request.method() == Method::HEAD {
+        return Err(ApiError::plain(405, ""));
+    }
+    if reviews::serves(&target) {
+        return reviews::answer(&shared, request, &user, &target).await;
+    }
+    resource(shared, request, user, query, target).await
+}
+
+/// The handler of a connecting subresource, such as `pods/exec`.
+fn connector(shared: &Shared, target: &Target) -> Option<Arc<dyn Aggregated>> {
+    let key = target.key();
+    shared
+        .connect
+        .iter()
+        .find(|(resource, sub, _)| *resource == key && *sub == target.subresource)
+        .map(|(_, _, api)| Arc::clone(api))
+}
+
+async fn resource(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    user: User,
+    query: Query,
+    target: Target,
+) -> Result<Response<Body>, ApiError> {
+    let kinds = Kinds::resolve(&shared.store, &target)?;
+    let (parts, body) = request.into_parts();
+    let agent = parts.headers.get(USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or("");
+    let mut call = Call {
+        agent: agent.to_owned(),
+        headers: parts.headers,
+        shared,
+        user,
+        query,
+        target,
+        kinds,
+        warnings: Vec::new(),
+    };
+    let answered = match (call.target.verb, parts.method.as_str()) {
+        ("get", _) => list::get(&call),
+        ("list", _) => list::list(&call),
+        ("watch", _) => watch::watch(&call),
+        ("create", _) if call.target.name.is_empty() || !call.target.subresource.is_empty() => {
+            let bytes = call.read(body).await?;
+            write::create(&mut call, &bytes)
+        }
+        ("update", _) if !call.target.name.is_empty() => {
+            let bytes = call.read(body).await?;
+            write::update(&mut call, &bytes)
+        }
+        ("patch", _) if !call.target.name.is_empty() => {
+            let bytes = call.read(body).await?;
+            patch::patch(&mut call, &bytes)
+        }
+        ("delete", _) if call.target.subresource.is_empty() => {
+            let bytes = call.read(body).await?;
+            remove::one(&call, &bytes)
+        }
+        ("deletecollection", _) => {
+            let bytes = call.read(body).await?;
+            remove::collection(&call, &bytes)
+        }
+        _ => Err(ApiError::not_allowed()),
+    };
+    // Warnings go along with refusals too.
+    Ok(answered.unwrap_or_else(|error| failure(&error, &call.warnings)))
+}
