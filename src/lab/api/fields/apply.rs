@@ -105,9 +105,9 @@ fn settle_conflicts(
             who.push_str(&entry.api_version);
         }
         if !entry.subresource.is_empty() {
-            who.push_str(&format!(" with subresource {:?}", entry.subresource));
+            who = format!("{who} with subresource {:?}", entry.subresource);
         }
-        let paths = taken.0.iter().map(|path| spell(path));
+        let paths = taken.0.iter().map(spell);
         conflicts.entry(who).or_default().extend(paths);
     }
     if conflicts.is_empty() {

@@ -52,7 +52,7 @@ pub(super) fn metadata() -> Schema {
         }
         for name in ["creationTimestamp", "deletionTimestamp"] {
             let mut time = Schema::of(Shape::String);
-            time.format = "date-time".to_owned();
+            "date-time".clone_into(&mut time.format);
             time.nullable = true;
             add(name, time);
         }

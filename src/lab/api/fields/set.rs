@@ -109,14 +109,6 @@ impl FieldSet {
         Self(self.0.difference(&other.0).cloned().collect())
     }
 
-    /// Every path of a value that is new: containers too.
-    pub(super) fn of_added(schema: Option<&Schema>, value: &Value) -> Self {
-        let mut set = Self::default();
-        add(schema, value, &mut Vec::new(), &mut set.0, true);
-        set.0.remove(&Vec::new());
-        set
-    }
-
     /// Every leaf of an applied configuration, and the items of lists that merge by key.
     pub(super) fn of_applied(schema: Option<&Schema>, value: &Value) -> Self {
         let mut set = Self::default();

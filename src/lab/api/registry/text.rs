@@ -139,15 +139,7 @@ impl Reader {
             let (Some(done), Some(parent)) = (self.stack.pop(), self.stack.last_mut()) else {
                 return;
             };
-            let mut target = &mut parent.schema;
-            while let Some(inner) = target
-                .items
-                .is_some()
-                .then(|| target.items.as_mut())
-                .flatten()
-            {
-                target = inner;
-            }
+            let target = innermost(&mut parent.schema);
             for name in done.names {
                 if done.required {
                     target.required.push(name.clone());
@@ -164,16 +156,13 @@ impl Reader {
         };
         self.stack.clear();
         let about = std::mem::take(&mut self.about);
-        match self.kind.take() {
-            Some(mut kind) => {
-                done.schema.description = about;
-                kind.schema = done.schema.into();
-                self.kinds.push(kind);
-            }
-            None => {
-                let name = done.names.pop().unwrap_or_default();
-                self.types.insert(name, done.schema);
-            }
+        if let Some(mut kind) = self.kind.take() {
+            done.schema.description = about;
+            kind.schema = done.schema.into();
+            self.kinds.push(kind);
+        } else {
+            let name = done.names.pop().unwrap_or_default();
+            self.types.insert(name, done.schema);
         }
     }
 
@@ -258,6 +247,17 @@ impl Reader {
             },
             other => return Err(format!("no type {other}")),
         })
+    }
+}
+
+/// The object that lines below a field describe: itself, or what its list holds.
+fn innermost(schema: &mut Schema) -> &mut Schema {
+    if schema.items.is_none() {
+        return schema;
+    }
+    match &mut schema.items {
+        Some(items) => innermost(items),
+        None => unreachable!("checked above"),
     }
 }
 

@@ -98,6 +98,10 @@ pub struct Bounds {
 }
 
 /// The schema of one value.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the OpenAPI dialect, and they are independent"
+)]
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schema {
     /// What JSON it takes.

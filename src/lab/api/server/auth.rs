@@ -138,14 +138,14 @@ fn permits(rule: &Value, wish: &Wish) -> bool {
             });
     }
     let names = rule["resourceNames"].as_array();
-    let named = names.is_none_or(|names| {
+    let by_name = names.is_none_or(|names| {
         names.is_empty() || names.iter().any(|name| name == wish.name.as_str())
     });
     let every = wish
         .resource
         .split_once('/')
         .is_some_and(|(_, sub)| has("resources", &format!("*/{sub}")));
-    named && has("apiGroups", &wish.group) && (has("resources", &wish.resource) || every)
+    by_name && has("apiGroups", &wish.group) && (has("resources", &wish.resource) || every)
 }
 
 /// The refusal, in the server's words.

@@ -186,7 +186,7 @@ impl Call {
                 table::table(
                     &json!({"resourceVersion": version}),
                     &table::columns(self.kind()),
-                    vec![table::row(self.kind(), object, include)],
+                    &[table::row(self.kind(), object, include)],
                 )
             }
         };

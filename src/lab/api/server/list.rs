@@ -154,10 +154,11 @@ pub(super) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
         }),
         View::Table => {
             let include = table::include(&call.query)?;
-            let rows = shown
+            let rows: Vec<Value> = shown
                 .iter()
-                .map(|object| table::row(call.kind(), object, include));
-            table::table(&metadata, &table::columns(call.kind()), rows.collect())
+                .map(|object| table::row(call.kind(), object, include))
+                .collect();
+            table::table(&metadata, &table::columns(call.kind()), &rows)
         }
     };
     Ok(answer(200, &value, format, &call.warnings))

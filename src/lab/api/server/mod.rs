@@ -171,7 +171,7 @@ impl ApiServer {
 fn token() -> Result<String, StartError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(StartError::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 /// A server that runs.

@@ -42,7 +42,9 @@ impl Token {
 
     /// Writes the token.
     pub(super) fn encode(&self) -> String {
-        let version = self.version.map_or(json!(-1), |version| json!(version));
+        let version = self
+            .version
+            .map_or_else(|| json!(-1), |version| json!(version));
         let start = format!("{}\u{0}", self.after);
         let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": start});
         URL_SAFE_NO_PAD.encode(token.to_string())

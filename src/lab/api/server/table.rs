@@ -95,7 +95,7 @@ pub(super) fn row(kind: &Kind, object: &Value, include: Include) -> Value {
 }
 
 /// A table of rows; `columns` are null in all but the first event of a watch.
-pub(super) fn table(metadata: &Value, columns: &Value, rows: Vec<Value>) -> Value {
+pub(super) fn table(metadata: &Value, columns: &Value, rows: &[Value]) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",

@@ -18,6 +18,8 @@ async fn client(server: &RunningServer, user: &str) -> kube::Client {
     kube::Client::try_from(config).unwrap()
 }
 
+use kube::api::{DeleteParams, EvictParams, ListParams, PostParams, WatchParams};
+
 type Maps = kube::Api<k8s_openapi::api::core::v1::ConfigMap>;
 
 #[tokio::test]
@@ -26,7 +28,7 @@ async fn a_kube_client_creates_applies_lists_and_deletes() {
     let maps: Maps = kube::Api::namespaced(client(&server, "admin").await, "default");
     let map =
         serde_json::from_value(json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).unwrap();
-    maps.create(&Default::default(), &map).await.unwrap();
+    maps.create(&PostParams::default(), &map).await.unwrap();
     let apply = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "w"},
     });
@@ -37,7 +39,7 @@ async fn a_kube_client_creates_applies_lists_and_deletes() {
         .unwrap();
     assert_eq!(applied.data.unwrap()["k"], "w");
     let names: Vec<String> = maps
-        .list(&Default::default())
+        .list(&ListParams::default())
         .await
         .unwrap()
         .items
@@ -45,7 +47,7 @@ async fn a_kube_client_creates_applies_lists_and_deletes() {
         .filter_map(|map| map.metadata.name)
         .collect();
     assert_eq!(names, ["a", "kube-root-ca.crt"]);
-    maps.delete("a", &Default::default()).await.unwrap();
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
     assert!(maps.get_opt("a").await.unwrap().is_none());
     server.shutdown().await;
 }
@@ -54,7 +56,7 @@ async fn a_kube_client_creates_applies_lists_and_deletes() {
 async fn others_have_only_the_rights_that_roles_give_them() {
     let server = server().await;
     let maps: Maps = kube::Api::namespaced(client(&server, "rig-limited").await, "default");
-    let refused = maps.list(&Default::default()).await.unwrap_err();
+    let refused = maps.list(&ListParams::default()).await.unwrap_err();
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 403));
     let rbac = "rbac.authorization.k8s.io";
     let store = server.store();
@@ -70,7 +72,10 @@ async fn others_have_only_the_rights_that_roles_give_them() {
     store
         .create(&format!("rolebindings.{rbac}"), binding)
         .unwrap();
-    assert_eq!(maps.list(&Default::default()).await.unwrap().items.len(), 1);
+    assert_eq!(
+        maps.list(&ListParams::default()).await.unwrap().items.len(),
+        1
+    );
     server.shutdown().await;
 }
 
@@ -79,7 +84,7 @@ async fn a_site_without_power_cuts_and_refuses_connections() {
     use futures::TryStreamExt as _;
     let server = server().await;
     let maps: Maps = kube::Api::namespaced(client(&server, "admin").await, "default");
-    let mut watch = std::pin::pin!(maps.watch(&Default::default(), "0").await.unwrap());
+    let mut watch = std::pin::pin!(maps.watch(&WatchParams::default(), "0").await.unwrap());
     assert!(watch.try_next().await.unwrap().is_some());
     server.set_down(true);
     // The stream ends or breaks; it never goes on.
@@ -123,10 +128,13 @@ async fn webhooks_change_and_refuse() {
     let server = ApiServer::start(config).await.unwrap();
     let maps: Maps = kube::Api::namespaced(client(&server, "admin").await, "default");
     let map = |name: &str| serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-    let made = maps.create(&Default::default(), &map("yes")).await.unwrap();
+    let made = maps
+        .create(&PostParams::default(), &map("yes"))
+        .await
+        .unwrap();
     assert_eq!(made.data.unwrap()["by"], "admin");
     let refused = maps
-        .create(&Default::default(), &map("no"))
+        .create(&PostParams::default(), &map("no"))
         .await
         .unwrap_err();
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 403));
@@ -142,8 +150,8 @@ async fn eviction_is_a_delete_that_webhooks_can_refuse() {
         "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]},
     }))
     .unwrap();
-    pods.create(&Default::default(), &pod).await.unwrap();
-    pods.evict("p", &Default::default()).await.unwrap();
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    pods.evict("p", &EvictParams::default()).await.unwrap();
     assert!(pods.get_opt("p").await.unwrap().is_none());
     server.shutdown().await;
 }

@@ -79,7 +79,7 @@ pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
         ready: Vec::new(),
         over: false,
     };
-    watcher.begin(start.first, start.too_old, initial && bookmarks);
+    watcher.begin(&start.first, start.too_old, initial && bookmarks);
     Ok(respond(watcher))
 }
 
@@ -151,7 +151,7 @@ impl Printer {
                 self.shown_columns = true;
                 let version = meta::text(object, "/metadata/resourceVersion");
                 let row = table::row(&self.kind, object, self.include);
-                table::table(&json!({"resourceVersion": version}), &columns, vec![row])
+                table::table(&json!({"resourceVersion": version}), &columns, &[row])
             }
         }
     }
@@ -173,7 +173,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn begin(&mut self, first: Vec<Change>, too_old: Option<u64>, mark: bool) {
+    fn begin(&mut self, first: &[Change], too_old: Option<u64>, mark: bool) {
         if let Some(oldest) = too_old {
             let message = format!("too old resource version: {} ({oldest})", self.seen);
             let status = ApiError::expired(message).to_status();
@@ -181,7 +181,7 @@ impl Watcher {
             self.over = true;
             return;
         }
-        for change in &first {
+        for change in first {
             self.take(change);
         }
         if mark {
