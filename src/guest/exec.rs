@@ -5,7 +5,7 @@ use std::io;
 
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, SimplexStream, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -330,7 +330,7 @@ pub(super) async fn streams(
     within(deadline, what, || "no answer yet".into(), start).await?;
     let (reader, writer) = channel.split();
     let stdin = Box::new(writer.make_writer());
-    let (stdout, pipe) = tokio::io::simplex(PIPE);
+    let (stdout, pipe) = tokio::io::duplex(PIPE);
     let (sender, receiver) = oneshot::channel();
     let closed = CancellationToken::new();
     let pump = Pump {
@@ -357,7 +357,7 @@ pub(super) async fn streams(
 struct Pump {
     reader: ChannelReadHalf,
     writer: ChannelWriteHalf<Msg>,
-    pipe: WriteHalf<SimplexStream>,
+    pipe: DuplexStream,
     closed: CancellationToken,
     trace: std::sync::Arc<super::client::Trace>,
     command: String,

@@ -283,6 +283,8 @@ fn parse_disk(value: &str) -> Result<DiskFact, &'static str> {
     for word in words {
         let (key, value) = word.split_once('=').ok_or("expected key=value")?;
         match key {
+            // So that every field is one word, a disk without a serial says `-`.
+            "serial" if value == "-" => disk.serial.clear(),
             "serial" if value.len() <= MAX_TEXT => value.clone_into(&mut disk.serial),
             "serial" => return Err("the serial is too long"),
             "size" => {
@@ -326,7 +328,7 @@ mod tests {
     use super::*;
 
     const INFO: &str = "format 1\narch x86_64\nboot_id 5f0d\nmachine_id \nkernel 6.12.0\n\
-        hostname vm one\ndisk vda serial= size=10737418240 write_cache=writeback removable=0 ro=0\n\
+        hostname vm one\ndisk vda serial=- size=10737418240 write_cache=writeback removable=0 ro=0\n\
         disk vdb serial=data-0 size=2147483648 write_cache=writethrough removable=0 ro=0\n\
         disk vdc serial=data-1 size=1048576 write_cache=writeback removable=1 ro=1\n";
 

@@ -27,3 +27,8 @@ pub use route::{BoxStream, DialError, HostPort, JumpHost, PortForward, Route};
 pub use shell::{
     Ended, Exit, Finished, Job, Login, Milestone, OnMilestone, Output, Shell, Streams,
 };
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,11 @@ fn info() -> Result<(), Shown> {
             .map_err(|error| format!("reading /proc/sys/kernel/{name}: {error}"))
     };
     let mut text = format!(
-        "format {FORMAT}\narch {}\nboot_id {}\nmachine_id {}\nkernel {}\nhostname {}\n",
+        "format {FORMAT}\nbuild {:08x}\narch {}\nboot_id {}\nmachine_id {}\nkernel {}\nhostname {}\n",
+        // Lets the host see whether this is the file that it would upload.
+        crc::crc32c(
+            &fs::read("/proc/self/exe").map_err(|error| format!("reading itself: {error}"))?
+        ),
         std::env::consts::ARCH,
         linux.boot_id(),
         linux.machine_id(),

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::error::ProbeError;
+use crate::probe::embedded;
 
 /// Far larger than a static probe.
 const MAX_BINARY: u64 = 64 << 20;
@@ -25,6 +26,11 @@ impl ProbeBinary {
             bytes: bytes.into(),
             arch: arch.into(),
         }
+    }
+
+    /// The probe that this binary embeds, for its own machine type.
+    pub fn embedded() -> Self {
+        Self::new(embedded::BINARY, embedded::ARCH)
     }
 
     /// Reads a probe for another machine from a file, and from its ELF header which machine that is.
@@ -104,6 +110,9 @@ mod tests {
         let probe = ProbeBinary::load(&path).unwrap();
         assert_eq!((probe.arch(), probe.bytes()), ("aarch64", elf.as_slice()));
         assert_eq!(format!("{probe:?}"), "ProbeBinary(aarch64, 20 bytes)");
+
+        let own = ProbeBinary::embedded();
+        assert_eq!(elf_machine(own.bytes()), Ok(own.arch()));
 
         elf[5] = 2;
         elf[18..].copy_from_slice(&[0, 0x16]);

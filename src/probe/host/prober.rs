@@ -195,10 +195,13 @@ impl Prober {
     /// The ledger's regions on each volume, by ordinal.
     pub fn layouts(&self) -> Result<Vec<Layout>, TooSmall> {
         let cell = u64::try_from(CELL).unwrap_or(u64::MAX);
-        self.identity
-            .volumes
-            .iter()
-            .map(|volume| Layout::fit(volume.size / cell, &self.config.layout))
+        let opened = self.identity.volumes.iter();
+        opened
+            .zip(&self.config.volumes)
+            .map(|(opened, volume)| {
+                let cells = volume.cells.unwrap_or(opened.size / cell);
+                Layout::fit(cells, &self.config.layout)
+            })
             .collect()
     }
 

@@ -86,6 +86,7 @@ async fn once(
         }
         let mut decoder = Decoder::default();
         let mut chunk = vec![0; CHUNK];
+        let mut frames = 0;
         loop {
             let read = stdout.read(&mut chunk).await.unwrap_or(0);
             if read == 0 {
@@ -97,6 +98,13 @@ async fn once(
             loop {
                 match decoder.next_frame() {
                     Ok(Some(raw)) => {
+                        frames += 1;
+                        if raw.seq != frames {
+                            return Ok(Err(ProbeError::Gap {
+                                expected: frames,
+                                seen: raw.seq,
+                            }));
+                        }
                         if let Err(error) = writer.push(&raw) {
                             return Ok(Err(error.into()));
                         }
