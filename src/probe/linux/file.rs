@@ -1,6 +1,6 @@
 //! A block device or a file as a [`Disk`], past the page cache where the system allows it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -63,7 +63,12 @@ impl FileDisk {
         let sync = if write { O_DSYNC } else { 0 };
         let mut durable = open(direct | sync | exclusive)?;
         if write && !is_device {
-            durable.try_lock()?;
+            durable.try_lock().map_err(|error| match error {
+                TryLockError::WouldBlock => {
+                    io::Error::new(io::ErrorKind::ResourceBusy, "another probe holds it")
+                }
+                TryLockError::Error(error) => error,
+            })?;
         }
         let size = durable.seek(SeekFrom::End(0))?;
         let disk = Self {
