@@ -84,6 +84,8 @@ pub(super) struct Mirror {
     pub(super) born_at_demote: Option<u64>,
     /// What the peer last said about its replica.
     pub(super) told: Option<SyncInfo>,
+    /// Mirroring in name only (fault `unprotected-volume`).
+    pub(super) unprotected: bool,
     /// Recent overwrites that arrived here, newest last, bounded.
     pub(super) recent: VecDeque<Write>,
 }

@@ -112,13 +112,20 @@ impl Core {
                 cut.members.insert(name, member);
             }
         }
+        if cut.members.is_empty() {
+            return;
+        }
         self.push(site, group, cut).skew = skew;
     }
 
     /// The state of one image as of now, entered into its history as snapshot `id`.
     pub(super) fn snapshot(&mut self, key: &Key, id: u64, demoted: bool) -> Option<Member> {
         let image = self.images.get_mut(key)?;
-        image.mirror.as_mut()?.history.push(id);
+        let mirror = image.mirror.as_mut()?;
+        mirror.history.push(id);
+        if mirror.unprotected {
+            return None;
+        }
         Some(Member {
             pages: image.pages.clone(),
             log: std::mem::take(&mut image.log),

@@ -18,11 +18,12 @@ mod strike;
 mod tests;
 mod verbs;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +91,8 @@ struct Shared {
     board: Arc<Board>,
     started: Instant,
     changed: Notify,
+    /// The sites without power.
+    down: watch::Sender<BTreeSet<Site>>,
 }
 
 impl Shared {
@@ -122,6 +125,7 @@ impl Array {
                 board,
                 started: Instant::now(),
                 changed: Notify::new(),
+                down: watch::Sender::default(),
             }),
         }
     }
@@ -277,13 +281,28 @@ impl Array {
         core.cut_host(site, None);
         core.down.insert(site);
         drop(core);
+        self.shared.down.send_modify(|down| {
+            down.insert(site);
+        });
         self.shared.changed.notify_one();
     }
 
     /// Brings a site back: images are as they were, schedules go on.
     pub fn power_on(&self, site: Site) {
         self.shared.lock().down.remove(&site);
+        self.shared.down.send_modify(|down| {
+            down.remove(&site);
+        });
         self.reconnected();
+    }
+
+    /// Waits until a site has power: what runs there does nothing without.
+    pub async fn powered(&self, site: Site) {
+        let mut down = self.shared.down.subscribe();
+        // The sender lives as long as this array, so waiting cannot fail.
+        if down.wait_for(|down| !down.contains(&site)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Cuts the power of one node.
@@ -397,6 +416,12 @@ impl Array {
     /// The planted faults that really did something, and where.
     pub fn strikes(&self) -> Vec<Strike> {
         self.shared.lock().strikes.clone()
+    }
+
+    /// Records that a fault planted in a controller did something to an object.
+    pub fn record(&self, fault: Fault, site: Site, object: &str, detail: &str) {
+        let key = (site, object.to_owned());
+        self.shared.lock().struck(fault, &key, 0, detail);
     }
 
     /// The board that this array consults.

@@ -53,20 +53,18 @@ impl Core {
     pub(super) fn enable(&mut self, key: &Key, spec: &MirrorSpec, now: Now) -> Outcome {
         let group = spec.group.clone().unwrap_or_else(|| key.1.clone());
         let image = self.image_mut(key)?;
-        match image.mirror.as_mut() {
-            Some(mirror) => {
-                if !mirror.primary || mirror.group == group {
-                    return Ok(());
-                }
-                mirror.group.clone_from(&group);
+        if let Some(mirror) = image.mirror.as_mut() {
+            if !mirror.primary || mirror.group == group {
+                return Ok(());
             }
-            None => {
-                image.mirror = Some(Mirror {
-                    primary: true,
-                    group: group.clone(),
-                    ..Mirror::default()
-                });
-            }
+            mirror.group.clone_from(&group);
+        } else {
+            image.mirror = Some(Mirror {
+                primary: true,
+                group: group.clone(),
+                ..Mirror::default()
+            });
+            self.leave_unprotected(key, &group);
         }
         self.cut(key.0, &group, now);
         Ok(())
@@ -178,9 +176,7 @@ impl Core {
         self.image_mut(key)?.flush();
         let id = self.fresh();
         let stale = self.without_final_sync(key);
-        let Some(mut member) = self.snapshot(key, id, true) else {
-            return Err(not_enabled(key));
-        };
+        let member = self.snapshot(key, id, true);
         let image = self.image_mut(key)?;
         let birth = image.birth;
         let own = Point {
@@ -196,6 +192,10 @@ impl Core {
             mirror.older.clear();
             mirror.born_at_demote = Some(birth);
         }
+        // Without a snapshot the peer waits for ever.
+        let Some(mut member) = member else {
+            return Ok(());
+        };
         if let Some(pages) = stale {
             member.pages = pages;
             member.log.clear();

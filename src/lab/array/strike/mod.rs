@@ -102,6 +102,19 @@ impl Core {
         usize::try_from(draw % (n.max(1) as u64)).unwrap_or(0)
     }
 
+    /// Leaves the second image of each group that is enabled without snapshots: its
+    /// VolumeReplication looks healthy and never reports a sync.
+    pub(super) fn leave_unprotected(&mut self, key: &Key, group: &str) {
+        if !self.board.armed(Fault::UnprotectedVolume) || self.members(key.0, group).len() != 2 {
+            return;
+        }
+        let mirror = self.images.get_mut(key).and_then(|i| i.mirror.as_mut());
+        if let Some(mirror) = mirror {
+            mirror.unprotected = true;
+            self.struck(Fault::UnprotectedVolume, key, 0, "no mirror snapshots");
+        }
+    }
+
     /// The member of a group that is held back from the cut about to be taken, if any.
     pub(super) fn skew(&self, site: Site, members: &[String]) -> Option<Skew> {
         if !self.board.armed(Fault::GroupSkew) {

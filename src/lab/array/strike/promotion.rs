@@ -167,25 +167,29 @@ fn tear(pages: &mut Pages, recent: &[&Write]) -> Option<(u64, &'static str)> {
 }
 
 /// Puts back, in the storage object where that changes most, what its cells held at an earlier
-/// instant of the recent writes.
+/// instant of the recent writes. At least half of the cells that changed since stay as they are,
+/// so that the volume as a whole is seen to be newer.
 fn age(pages: &mut Pages, recent: &[&Write]) -> Option<(u64, &'static str)> {
+    let stale = |old: &Page| loaded(old).is_some();
     let extents = (0..4).filter_map(|quarter| {
         let since = recent.len() * quarter / 4;
         let mut before: BTreeMap<u64, &Page> = BTreeMap::new();
         for write in &recent[since..] {
             before.entry(write.index).or_insert(&write.old);
         }
-        before.retain(|_, old| loaded(old).is_some());
         let mut objects: BTreeMap<u64, usize> = BTreeMap::new();
-        for index in before.keys() {
-            *objects.entry(index / OBJECT).or_default() += 1;
+        for (index, old) in &before {
+            *objects.entry(index / OBJECT).or_default() += usize::from(stale(old));
         }
         let (object, _) = objects.into_iter().max_by_key(|(_, n)| *n)?;
-        before.retain(|index, _| index / OBJECT == object);
-        Some(before)
+        let half = before.len() / 2;
+        let of = before
+            .into_iter()
+            .filter(|(index, _)| index / OBJECT == object);
+        Some(of.take(half).collect::<BTreeMap<_, _>>())
     });
-    let extent = extents.max_by_key(BTreeMap::len)?;
-    let first = *extent.keys().next()?;
+    let extent = extents.max_by_key(|e| e.values().filter(|old| stale(old)).count())?;
+    let first = *extent.iter().find(|(_, old)| stale(old))?.0;
     for (index, old) in extent {
         pages.set(index, old.clone());
     }
