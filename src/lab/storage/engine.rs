@@ -12,7 +12,7 @@ use futures::stream::{BoxStream, FuturesUnordered, SelectAll, Stream, StreamExt}
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::api::{Change, meta};
+use crate::lab::api::{Change, ChangeKind, meta};
 use crate::lab::clock::LabClock;
 
 /// Namespace (empty for objects of the cluster) and name.
@@ -38,6 +38,14 @@ pub(super) fn key(object: &serde_json::Value) -> Key {
         meta::namespace(object).to_owned(),
         meta::name(object).to_owned(),
     )
+}
+
+/// The key of an object that is new or whose spec changed: what wakes the csi-addons controllers.
+pub(super) fn new_generation(change: &Change) -> Vec<Key> {
+    let before = change.previous.as_ref().map(|p| meta::generation(p));
+    let changed = before != Some(meta::generation(&change.object));
+    let wakes = change.kind != ChangeKind::Deleted && changed;
+    wakes.then(|| key(&change.object)).into_iter().collect()
 }
 
 /// Where keys come from: watches, each with a map from a change to the keys that it concerns.

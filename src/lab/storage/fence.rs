@@ -7,25 +7,18 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{After, Key, Sources, drive, key};
+use super::engine::{After, Key, Sources, drive, new_generation};
 use super::objects::settle;
 use super::replication::led_with;
 use super::{FENCE_CLASSES, FENCES, Storage};
-use crate::lab::api::{ApiError, ChangeKind, Part, meta};
+use crate::lab::api::{ApiError, Part, meta};
 use crate::lab::world;
 
 const FINALIZER: &str = "csiaddons.openshift.io/network-fence";
 
 /// Runs the controller.
 pub(super) async fn run(storage: Storage, stop: CancellationToken) {
-    let sources = Sources::new().watch(storage.store.watch(FENCES), |c| {
-        let before = c.previous.as_ref().map(|p| meta::generation(p));
-        if c.kind != ChangeKind::Deleted && before != Some(meta::generation(&c.object)) {
-            vec![key(&c.object)]
-        } else {
-            Vec::new()
-        }
-    });
+    let sources = Sources::new().watch(storage.store.watch(FENCES), new_generation);
     let clock = storage.clock;
     drive(sources, clock, stop, move |key| {
         reconcile(storage.clone(), key)

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::driver::led_with;
 use self::driver::{Driver, Replica};
 use super::conditions::{self, Event};
-use super::engine::{After, Key, Sources, drive, key};
+use super::engine::{After, Key, Sources, drive, key, new_generation};
 use super::objects::{annotate, handle, phase, settle, volume_name};
 use super::{CLAIMS, Storage, VGRS, VOLUMES, VR_CLASSES, VRS};
-use crate::lab::api::{ApiError, ChangeKind, Part, meta};
+use crate::lab::api::{ApiError, Part, meta};
 use crate::lab::array::{Code, Status};
 use crate::lab::faults::Fault;
 
@@ -36,15 +36,7 @@ const INFO_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Runs the controller. Only a new generation wakes it, or its own timers.
 pub(super) async fn run(storage: Storage, stop: CancellationToken) {
-    let sources = Sources::new().watch(storage.store.watch(VRS), |c| {
-        let before = c.previous.as_ref().map(|p| meta::generation(p));
-        let changed = before != Some(meta::generation(&c.object));
-        if c.kind != ChangeKind::Deleted && changed {
-            vec![key(&c.object)]
-        } else {
-            Vec::new()
-        }
-    });
+    let sources = Sources::new().watch(storage.store.watch(VRS), new_generation);
     let clock = storage.clock;
     drive(sources, clock, stop, move |key| {
         reconcile(storage.clone(), key)
