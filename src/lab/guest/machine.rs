@@ -1,9 +1,9 @@
 //! A booted operating system: who it is, what it kept, what its file tree holds. Built once per
 //! boot from the root volume and the cloud-init seed.
 
-use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -30,6 +30,8 @@ pub(super) struct Machine {
     pub(super) hostname: String,
     /// New at each boot.
     pub(super) boot_id: Uuid,
+    /// When it booted, the origin of its monotonic clock.
+    pub(super) booted_at: Instant,
     /// Its file tree.
     pub(super) tree: Tree,
     /// Its power.
@@ -74,6 +76,7 @@ impl Machine {
         let machine = Self {
             tree: Tree::new(spec.root_space, RUN_SPACE),
             boot_id: uuid(spec, "boot"),
+            booted_at: Instant::now(),
             power: Arc::clone(power),
             probes: Probes::default(),
             os,
@@ -102,23 +105,23 @@ impl Machine {
         put("/proc/version", format!("Linux version {KERNEL}\n"));
         for user in &self.state.users {
             if user.name != "root" {
-                let home = self.home(&user.name);
+                let home = home(&user.name);
                 self.tree.plant(&home, 0o700, &user.name, None);
             }
-        }
-    }
-
-    /// A user's home directory.
-    pub(super) fn home(&self, user: &str) -> String {
-        match user {
-            "root" => "/root".to_owned(),
-            user => format!("/home/{user}"),
         }
     }
 
     /// A user by name.
     pub(super) fn user(&self, name: &str) -> Option<&User> {
         self.state.users.iter().find(|user| user.name == name)
+    }
+}
+
+/// A user's home directory.
+pub(super) fn home(user: &str) -> String {
+    match user {
+        "root" => "/root".to_owned(),
+        user => format!("/home/{user}"),
     }
 }
 
@@ -151,9 +154,7 @@ fn instance(spec: &Spec, os: &Os, kept: Option<State>) -> State {
 }
 
 fn draw(spec: &Spec, purpose: &str) -> [u8; 32] {
-    let mut input = String::new();
-    // Writing to a String cannot fail.
-    if write!(input, "{}/{}/{purpose}", spec.entropy, spec.uid).is_err() {}
+    let input = format!("{}/{}/{purpose}", spec.entropy, spec.uid);
     *blake3::hash(input.as_bytes()).as_bytes()
 }
 

@@ -131,7 +131,7 @@ impl Guest {
             .disks
             .iter()
             .map(|disk| GuestDisk {
-                disk: Plugged::new(Arc::clone(&power), disk, asks.clone()),
+                disk: Plugged::plug(Arc::clone(&power), disk, asks.clone()),
                 ..disk.clone()
             })
             .collect();

@@ -161,7 +161,7 @@ pub(super) struct Plugged {
 
 impl Plugged {
     /// Plugs a disk into a guest.
-    pub(super) fn new(
+    pub(super) fn plug(
         power: Arc<Power>,
         disk: &GuestDisk,
         requests: mpsc::UnboundedSender<Request>,
@@ -243,7 +243,7 @@ mod tests {
             errors,
             disk: Arc::clone(disk),
         };
-        (Plugged::new(Arc::clone(power), &disk, asks), requests)
+        (Plugged::plug(Arc::clone(power), &disk, asks), requests)
     }
 
     #[test]

@@ -7,6 +7,11 @@ use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 
 use super::*;
 use crate::lab::guest::testing::MemoryDisk;
+use crate::probe::config::Config;
+use crate::probe::embedded;
+use crate::probe::frame::{CellState, FromGuest, ToGuest};
+use crate::probe::remote::Remote;
+use crate::probe::wire::Raw;
 
 /// Accepts any host key and remembers it.
 struct Client(Arc<Mutex<Option<String>>>);
@@ -157,4 +162,124 @@ async fn a_clean_shutdown_closes_streams_and_a_power_cut_leaves_them_silent() {
     guest.release();
     // The join ends, one way or the other, because the stream ended.
     drop(handle.await);
+}
+
+/// Uploads the probe and starts it on the data disks of a guest.
+async fn started(handle: &client::Handle<Client>, remote: &Remote, config: &Config) -> String {
+    let (status, ..) = exec(handle, &remote.upload(), embedded::BINARY).await;
+    assert_eq!(status, 0);
+    let (status, out, _) = exec(handle, &remote.info(), b"").await;
+    assert_eq!(status, 0);
+    let text = config.to_string();
+    let line = remote.start(config.incarnation);
+    let (status, ready, err) = exec(handle, &line, text.as_bytes()).await;
+    assert_eq!(
+        (status, ready.as_slice()),
+        (0, b"ready\n".as_slice()),
+        "{err:?}"
+    );
+    String::from_utf8(out).unwrap()
+}
+
+fn ledger(incarnation: u64, target: &str) -> Config {
+    let id = "22".repeat(16);
+    let text = format!(
+        "run {}\nseed 5\nincarnation {incarnation:016x}\npurpose {}\nlayout canary=4 log=16 hot=32 \
+         cold_stride=8 hot_writers=1\nvolume 0 {id} {target}\nexpect {incarnation:016x}\n",
+        "11".repeat(16),
+        if incarnation == 1 { "load" } else { "verify" },
+    );
+    Config::parse(&text).unwrap()
+}
+
+/// Attaches to the probe, fills, and runs until `acks` ranks are durable.
+async fn written(handle: &client::Handle<Client>, line: &str, acks: u64) -> u64 {
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel.exec(true, line).await.unwrap();
+    for command in [
+        ToGuest::Hello { heard: 0 },
+        ToGuest::Fill,
+        ToGuest::Start { rate: 0, batch: 0 },
+    ] {
+        channel.data(command.encode().as_slice()).await.unwrap();
+    }
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut ranks = 0;
+    while ranks < acks {
+        match channel.wait().await.expect("the stream lives") {
+            ChannelMsg::Data { data } => bytes.extend_from_slice(&data),
+            ChannelMsg::ExtendedData { data, .. } => panic!("{:?}", str::from_utf8(&data)),
+            _ => continue,
+        }
+        let mut rest = bytes.as_slice();
+        while let Ok(Some(raw)) = Raw::read(&mut rest) {
+            if let Ok(FromGuest::Ack(ack)) = FromGuest::decode(&raw) {
+                ranks = ack.first_rank + ack.ranks.len() as u64 - 1;
+            }
+        }
+    }
+    ranks
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_probe_writes_until_the_power_goes_and_the_next_boot_reads_it_back() {
+    for target in ["raw serial=data", "file serial=data mount=/run/m"] {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1024));
+        let mut spec = spec(Root::Ephemeral(Os::from_reference("fedora")), "i");
+        spec.disks = vec![GuestDisk {
+            name: "vdb".into(),
+            serial: "data".into(),
+            read_only: false,
+            errors: ErrorPolicy::Stop,
+            disk: Arc::clone(&disk),
+        }];
+        let remote = Remote::new([0x11; 16], false);
+        let guest = up(&spec);
+        let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
+        let info = started(&handle, &remote, &ledger(1, target)).await;
+        assert!(info.contains("disk vdb serial=data size=4194304"), "{info}");
+        let ranks = written(&handle, &remote.attach(1), 50).await;
+        guest.power_cut();
+        let image = |disk: &Arc<dyn Disk>| {
+            let mut bytes = vec![0; 4 << 20];
+            disk.read_at(0, &mut bytes).unwrap();
+            bytes
+        };
+        let at_cut = image(&disk);
+        let guest = up(&spec);
+        let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
+        assert_eq!(
+            exec(&handle, &remote.info(), b"").await.0,
+            127,
+            "/run is gone"
+        );
+        assert_eq!(image(&disk), at_cut, "nothing was written after the cut");
+        assert_eq!(exec(&handle, &remote.upload(), embedded::BINARY).await.0, 0);
+        let config = ledger(2, target).to_string();
+        let (status, frames, err) = exec(&handle, &remote.scan(), config.as_bytes()).await;
+        assert_eq!(status, 0, "{:?}", str::from_utf8(&err));
+        let mut rest = frames.as_slice();
+        let mut found = 0;
+        while let Some(raw) = Raw::read(&mut rest).unwrap() {
+            if let FromGuest::Cells(cells) = FromGuest::decode(&raw).unwrap() {
+                found += cells
+                    .iter()
+                    .filter(|cell| matches!(cell.state, CellState::Ok { incarnation: 1, .. }))
+                    .count();
+            }
+        }
+        assert!(found > 16, "{target}: {found} cells after {ranks} ranks");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_of_another_architecture_cannot_execute_the_probe() {
+    let os = Os::from_reference("fedora-aarch64");
+    let guest = up(&spec(Root::Ephemeral(os), "i"));
+    let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
+    let remote = Remote::new([1; 16], false);
+    assert_eq!(exec(&handle, &remote.upload(), embedded::BINARY).await.0, 0);
+    let (status, _, err) = exec(&handle, &remote.info(), b"").await;
+    assert_eq!(status, 126);
+    assert!(str::from_utf8(&err).unwrap().contains("Exec format error"));
 }

@@ -1,11 +1,9 @@
 //! The commands of a guest that neither read standard input nor start anything.
 
-use std::fmt::Write;
-
 use super::Status;
 use super::fs::{FsError, absolute};
 use crate::lab::guest::Request;
-use crate::lab::guest::machine::{KERNEL, Machine};
+use crate::lab::guest::machine::{KERNEL, Machine, home};
 
 /// What a command printed and how it ended.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,16 +56,18 @@ pub(super) fn run(machine: &Machine, user: &str, name: &str, arguments: &[String
         "hostname" => Ran::print(&machine.hostname),
         "whoami" => Ran::print(user),
         "id" => id(user, &words),
-        "pwd" => Ran::print(machine.home(user)),
+        "pwd" => Ran::print(home(user)),
         "mkdir" | "chmod" | "mv" | "rm" | "ls" => {
             let (flags, operands): (Vec<&str>, Vec<&str>) =
                 words.iter().partition(|word| word.starts_with('-'));
             files(machine, user, name, &words, &flags, &operands)
         }
         "reboot" => request(machine, user, name, Request::Reboot),
-        "poweroff" | "halt" => request(machine, user, name, Request::Poweroff),
         "shutdown" if words.contains(&"-r") => request(machine, user, name, Request::Reboot),
-        "shutdown" => request(machine, user, name, Request::Poweroff),
+        "poweroff" | "halt" | "shutdown" => request(machine, user, name, Request::Poweroff),
+        // Only a tmpfs can be mounted, and every directory of the tree is one already.
+        "mount" if user != "root" => Ran::fail(1, "mount: must be superuser to use mount"),
+        "mount" => Ran::test(words.windows(2).any(|pair| pair == ["-t", "tmpfs"])),
         name => Ran::fail(127, format!("sh: {name}: command not found")),
     }
 }
@@ -83,7 +83,7 @@ fn echo(words: &[&str]) -> Ran {
 }
 
 fn test(machine: &Machine, user: &str, words: &[&str]) -> Ran {
-    let stat = |path: &str| machine.tree.stat(&absolute(&machine.home(user), path));
+    let stat = |path: &str| machine.tree.stat(&absolute(&home(user), path));
     let unary = |flag: &str, operand: &str| {
         Some(match flag {
             "-e" => stat(operand).is_some(),
@@ -169,14 +169,13 @@ fn files(
     operands: &[&str],
 ) -> Ran {
     let flagged = |letter: char| flags.iter().any(|flag| flag.contains(letter));
-    let path = |operand: &str| absolute(&machine.home(user), operand);
+    let path = |operand: &str| absolute(&home(user), operand);
     let tree = &machine.tree;
     let mut ran = Ran::default();
     let mut note = |operand: &str, result: Result<(), FsError>| {
         if let Err(error) = result {
             ran.status = 1;
-            // Writing to a String cannot fail.
-            if writeln!(ran.err, "{name}: {operand}: {error}").is_err() {}
+            ran.err = format!("{}{name}: {operand}: {error}\n", ran.err);
         }
     };
     match (name, operands) {

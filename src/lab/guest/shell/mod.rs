@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::machine::Machine;
+use super::machine::{Machine, home};
 use super::probe;
 use builtins::Ran;
 use fs::{FsError, absolute};
@@ -101,7 +101,7 @@ impl Shell {
     }
 
     async fn redirected(&self, command: &Command, stdio: &mut Stdio) -> Status {
-        let cwd = self.machine.home(&self.user);
+        let cwd = home(&self.user);
         let mut files: Vec<(u8, String, bool)> = Vec::new();
         let mut merged = false;
         for redirect in &command.redirects {
@@ -189,7 +189,7 @@ impl Shell {
     async fn cat(&self, files: &[String], stdio: &mut Stdio) -> Status {
         let mut status = 0;
         for file in files.iter().filter(|file| *file != "-") {
-            let path = absolute(&self.machine.home(&self.user), file);
+            let path = absolute(&home(&self.user), file);
             match self.machine.tree.read(&self.user, &path) {
                 Ok(content) => stdio.out.put(&content).await,
                 Err(error) => status = self.refuse("cat", file, error, stdio).await,
@@ -233,7 +233,7 @@ impl Shell {
     }
 
     async fn execute(&self, name: &str, arguments: &[String], stdio: &mut Stdio) -> Status {
-        let path = absolute(&self.machine.home(&self.user), name);
+        let path = absolute(&home(&self.user), name);
         let (status, why) = match self.machine.tree.stat(&path) {
             None => (127, "No such file or directory"),
             Some(node) => match node.content {
