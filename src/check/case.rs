@@ -201,6 +201,13 @@ impl<'a> Case<'a> {
             .or_else(|| self.incarnations().last().map(|last| last.site))
     }
 
+    /// Why nothing about this case may pass, if anything that it rests on lacks its end.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let torn = || self.incarnations().find_map(|known| known.torn.clone());
+        let events = self.history.truncated.clone();
+        events.or_else(|| self.trial.unfinished()).or_else(torn)
+    }
+
     /// Whether the subject is moved from one site to the other in this trial.
     pub(super) fn moves(&self) -> bool {
         let mut sites = self.incarnations().map(|known| known.site);

@@ -60,31 +60,25 @@ pub fn judge(plan: &Plan, history: &History) -> Verdicts {
     let mut verdicts = Vec::new();
     for trial in &trials {
         if trial.subjects.is_empty() {
-            verdicts.extend(
-                trial
-                    .checks
-                    .iter()
-                    .map(|id| verdict(trial, "", id, Finding::unsure("the trial had no subject"))),
-            );
-        }
-        for subject in trial.subjects {
-            let case = Case::new(plan, history, trial, subject);
-            for spec in CATALOGUE.iter().filter(|spec| spec.per == Per::Subject) {
-                if trial.checks.iter().any(|id| id == spec.id) {
-                    let finding = word(spec, &case, &trials);
-                    verdicts.push(verdict(trial, subject, spec.id, finding));
-                }
-            }
-        }
-        if trial.subjects.is_empty() {
+            let none = || Finding::unsure("the trial had no subject");
+            verdicts.extend(trial.checks.iter().map(|id| verdict(trial, "", id, none())));
             continue;
         }
-        let whole = Case::new(plan, history, trial, "");
-        for spec in CATALOGUE.iter().filter(|spec| spec.per == Per::Trial) {
-            if trial.checks.iter().any(|id| id == spec.id) {
-                let finding = word(spec, &whole, &trials);
-                verdicts.push(verdict(trial, "", spec.id, finding));
-            }
+        let wanted = |per: Per| {
+            CATALOGUE
+                .iter()
+                .filter(move |spec| spec.per == per && trial.checks.iter().any(|id| id == spec.id))
+        };
+        let subjects = trial
+            .subjects
+            .iter()
+            .map(|subject| (subject.as_str(), Per::Subject));
+        for (subject, per) in subjects.chain([("", Per::Trial)]) {
+            let case = Case::new(plan, history, trial, subject);
+            verdicts.extend(
+                wanted(per)
+                    .map(|spec| verdict(trial, subject, spec.id, word(spec, &case, &trials))),
+            );
         }
         let unknown = trial
             .checks
@@ -103,16 +97,11 @@ pub fn judge(plan: &Plan, history: &History) -> Verdicts {
     }
 }
 
-/// One check's word, after what is true of all of them: a history without its end proves nothing
-/// whole, nor does a trial that was not tried.
+/// One check's word, after what is true of all of them: what lacks its end proves nothing
+/// whole, be it the history, an ack segment or the trial.
 fn word(spec: &CheckSpec, case: &Case<'_>, trials: &[Trial<'_>]) -> Finding {
     let mut finding = (spec.run)(case);
-    let doubt = case
-        .history
-        .truncated
-        .clone()
-        .or_else(|| case.trial.unfinished());
-    if let Some(why) = doubt.filter(|_| finding.status == Status::Pass) {
+    if let Some(why) = case.doubt().filter(|_| finding.status == Status::Pass) {
         finding.status = Status::Inconclusive;
         finding.summary = format!("{}, but {why}", finding.summary);
     }

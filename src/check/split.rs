@@ -10,7 +10,7 @@ use crate::history::event::{Fact, Outcome, Site};
 use crate::history::read::Incarnation;
 
 /// Faults that turn a whole site off, by name.
-pub(super) const SITE_OFF: [&str; 3] = ["power-off", "site-down", "node-down"];
+pub(super) const SITE_OFF: [&str; 3] = ["site-power-off", "power-off", "site-down"];
 
 /// S1.
 pub(super) fn check(case: &Case<'_>) -> Finding {

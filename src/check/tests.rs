@@ -393,6 +393,84 @@ fn an_extent_kept_from_an_older_point_is_d6() {
     }
 }
 
+/// The load ran on volumes that already carried an earlier load's data.
+fn second_life(spoil: impl Fn(u64, CellState) -> CellState) -> History {
+    const OLD: u64 = 0x0000_0001_0000_0077;
+    let mut kit = Kit::failover(3);
+    kit.cut(12, &mut Draw(3));
+    let layouts = kit.layouts.clone();
+    for (volume, layout) in (0u64..).zip(&layouts) {
+        let disk = &mut kit.disks[usize::try_from(volume).expect("small")];
+        for cell in layout.log.clone() {
+            // The log ring's second lap: position p of volume v is write 2p + v + 1 of each lap.
+            let wseq = 2 * (cell - layout.log.start) + volume + 1 + 32;
+            let old = CellState::Ok {
+                kind: crate::probe::cell::Kind::Log,
+                incarnation: OLD,
+                writer: 0,
+                wseq,
+                dep: 0,
+                token: 0,
+            };
+            if disk[&cell] == CellState::Zeroed {
+                disk.insert(cell, old);
+            }
+        }
+    }
+    let mut history = kit.history();
+    let mut base = history.scans[0].clone();
+    base.seq = 0;
+    base.trial = Some("t0".into());
+    for volume in &mut base.volumes {
+        // Before the load there was none of its data.
+        for seen in &mut volume.cells {
+            if matches!(seen.state, CellState::Ok { incarnation, .. } if incarnation == LOAD) {
+                seen.state = CellState::Zeroed;
+            }
+        }
+    }
+    history.scans.insert(0, base);
+    let mut old = history.incarnations[0].clone();
+    old.name = format!("{OLD:016x}");
+    (old.number, old.seq) = (OLD, 0);
+    old.trial = Some("t0".into());
+    history.incarnations.insert(0, old);
+    let scan = &mut history.scans[1];
+    scan.judges.insert(0, format!("{OLD:016x}"));
+    for seen in scan.volumes.iter_mut().flat_map(|v| &mut v.cells) {
+        seen.state = spoil(seen.cell, seen.state);
+    }
+    history
+}
+
+#[test]
+fn what_was_there_before_the_load_must_not_go_back() {
+    let plan = plan("{rpo: 10s}");
+    let status = |history: &History, id: &str| {
+        let verdicts = judge(&plan, history).verdicts;
+        verdicts
+            .into_iter()
+            .find(|v| v.check == id)
+            .map(|v| v.status)
+    };
+    let whole = second_life(|_, state| state);
+    for check in ["D2", "D3", "D4", "D5", "D6", "D7"] {
+        assert_eq!(status(&whole, check), Some(Pass), "{check}");
+    }
+    let gone = second_life(|_, mut state| {
+        if let CellState::Ok {
+            writer: 0, wseq, ..
+        } = &mut state
+            && *wseq == 61
+        {
+            *wseq = 29;
+        }
+        state
+    });
+    assert_eq!(status(&gone, "D2"), Some(Fail));
+    assert_eq!(status(&gone, "D6"), Some(Fail));
+}
+
 #[test]
 fn an_older_point_as_a_whole_is_not_a_stale_extent() {
     let mut kit = Kit::relocate(3);

@@ -2,7 +2,8 @@
 //!
 //! An edited byte, a missing line or a file that does not belong is an error that names file and
 //! place. A tail that is missing, as a crash or a cut leaves it, is no error: the history says so in
-//! [`History::truncated`], and nothing that rests on it may pass.
+//! [`History::truncated`] for the events and in [`Incarnation::torn`] for an ack segment, and nothing
+//! that rests on it may pass.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -127,7 +128,7 @@ pub struct History {
     pub events: Vec<Event>,
     /// The last hash of the event chain, hex: the fingerprint of the history.
     pub head: String,
-    /// What is missing at the end, if anything is.
+    /// What is missing at the end of the events, if anything is.
     pub truncated: Option<String>,
     /// Probe runs in the order in which they began.
     pub incarnations: Vec<Incarnation>,
@@ -145,16 +146,11 @@ impl History {
             truncated: cut(&told),
             ..Self::default()
         };
-        let mut closed = BTreeMap::new();
+        let mut ends = BTreeMap::new();
         for event in &told.events {
-            history.take(dir, &path, event, &mut closed)?;
+            history.take(dir, &path, event, &mut ends)?;
         }
         history.events = told.events;
-        for incarnation in &history.incarnations {
-            if let Some(torn) = &incarnation.torn {
-                history.truncated.get_or_insert_with(|| torn.clone());
-            }
-        }
         Ok(history)
     }
 
@@ -163,7 +159,7 @@ impl History {
         dir: &Path,
         path: &Path,
         event: &Event,
-        closed: &mut BTreeMap<String, (u64, String)>,
+        ends: &mut BTreeMap<String, Option<(u64, String)>>,
     ) -> Result<(), HistoryError> {
         let line = || format!("line {}", event.seq + 1);
         match &event.fact {
@@ -177,13 +173,13 @@ impl History {
                     return Err(HistoryError::damaged(path, line(), what));
                 }
                 let (acks, ending) = stream(&file)?;
-                let torn = match ending {
-                    Ending::Closed { root } => {
-                        closed.insert(segment.clone(), (acks.0, root));
-                        None
+                let (end, torn) = match ending {
+                    Ending::Closed { root } => (Some((acks.0, root)), None),
+                    Ending::Torn { at } => {
+                        (None, Some(format!("{segment} has no end after byte {at}")))
                     }
-                    Ending::Torn { at } => Some(format!("{segment} has no end after byte {at}")),
                 };
+                ends.insert(segment.clone(), end);
                 self.incarnations.push(Incarnation {
                     acks: acks.1,
                     torn,
@@ -195,14 +191,15 @@ impl History {
                 records,
                 root,
                 ..
-            } if closed.get(segment) != Some(&(*records, root.clone())) => {
-                let file = inside(dir, segment)
-                    .map_err(|what| HistoryError::damaged(path, line(), what))?;
-                let what = format!(
-                    "it is not the segment that {EVENTS} line {} closed",
-                    event.seq + 1
-                );
-                return Err(HistoryError::damaged(&file, "as a whole", what));
+            } => {
+                // A segment that lost its end since is torn; a whole one must be the one closed.
+                if let Some(Some(end)) = ends.get(segment)
+                    && *end != (*records, root.clone())
+                {
+                    let file = dir.join(segment);
+                    let what = format!("it is not the segment that {EVENTS} {} closed", line());
+                    return Err(HistoryError::damaged(&file, "as a whole", what));
+                }
             }
             Fact::Scanned {
                 site,

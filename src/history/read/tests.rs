@@ -137,7 +137,9 @@ async fn a_whole_run_reads_back() {
 async fn what_lacks_its_end_is_truncated() {
     let dir = run(false, true).await;
     let history = History::open(dir.path()).expect("readable");
-    assert!(history.truncated.is_some_and(|why| why.contains("acks/")));
+    assert_eq!(history.truncated, None);
+    let torn = &history.incarnation(NAME).expect("known").torn;
+    assert!(torn.as_deref().is_some_and(|why| why.contains("acks/")));
     let dir = run(true, false).await;
     let history = History::open(dir.path()).expect("readable");
     assert!(
@@ -198,6 +200,18 @@ async fn files_that_were_changed_or_exchanged_are_errors_that_name_them() {
         std::fs::remove_file(&path).expect("removes");
         let error = History::open(dir.path()).expect_err("gone");
         assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_segment_that_lost_its_tail_is_torn() {
+    let dir = run(true, true).await;
+    let path = dir.path().join("acks/0100000112345678.seg");
+    let bytes = std::fs::read(&path).expect("reads");
+    for cut in 8..bytes.len() {
+        std::fs::write(&path, &bytes[..cut]).expect("writes");
+        let history = History::open(dir.path()).expect("readable");
+        assert!(history.incarnations[0].torn.is_some(), "cut at {cut}");
     }
 }
 
