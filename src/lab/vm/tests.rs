@@ -64,6 +64,7 @@ impl Rig {
     fn create(&self, resource: &str, mut object: Value) {
         let user = User {
             name: "admin".into(),
+            uid: String::new(),
             groups: Vec::new(),
         };
         let name = meta::name(&object).to_owned();
@@ -186,6 +187,7 @@ async fn serve(api: Arc<Subresources>, stream: tokio::io::DuplexStream) {
         let api = Arc::clone(&api);
         let user = User {
             name: "admin".into(),
+            uid: String::new(),
             groups: Vec::new(),
         };
         async move { Ok::<_, std::convert::Infallible>(api.handle(request, user).await) }

@@ -98,6 +98,7 @@ async fn a_blank_volume_does_not_boot_and_a_clone_of_a_root_does() {
 fn review(lab: &Lab, object: &Value) -> Result<Vec<String>, crate::lab::api::ApiError> {
     let user = User {
         name: "admin".into(),
+        uid: String::new(),
         groups: Vec::new(),
     };
     let review = Review {

@@ -4,6 +4,7 @@ use crate::lab::api::{Store, User};
 fn site() -> (Store, Webhooks, User) {
     let user = User {
         name: "admin".into(),
+        uid: String::new(),
         groups: vec!["system:masters".into()],
     };
     (Store::new(1), Webhooks::new(1), user)
