@@ -36,10 +36,10 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
         Some(vmi) => ended_or_not(ctx, &vm, vmi)?,
         None => started = start_if_due(ctx, &vm)?,
     }
-    write_status(ctx, &vm, started)?;
+    write_status(ctx, &vm, started);
     if started {
         // The controller sees its own new VMI an instant later.
-        write_status(ctx, &vm, false)?;
+        write_status(ctx, &vm, false);
     }
     Ok(())
 }
@@ -104,29 +104,23 @@ fn own_instance(ctx: &Ctx, vm: &Value) -> Option<Arc<Value>> {
 }
 
 fn end(ctx: &Ctx, vm: &Arc<Value>) -> Result<(), ApiError> {
-    match own_instance(ctx, vm) {
-        Some(vmi) => {
-            if !meta::deleting(&vmi) {
-                stop(ctx, vm, &vmi)?;
-            }
-            write_status(ctx, vm, false)
+    if let Some(vmi) = own_instance(ctx, vm) {
+        if !meta::deleting(&vmi) {
+            stop(ctx, vm, &vmi)?;
         }
-        None => {
-            write_status(ctx, vm, false)?;
-            if ctx.board.armed(Fault::LeftoverAfterCleanup) && ctx.leaves_over(meta::uid(vm)) {
-                return Ok(());
-            }
-            let gone = ctx.store.modify(
-                VM,
-                meta::namespace(vm),
-                meta::name(vm),
-                Part::Object,
-                |vm| meta::remove_finalizer(vm, FINALIZER),
-            );
-            settle("letting a VM go", gone);
-            Ok(())
-        }
+        write_status(ctx, vm, false);
+        return Ok(());
     }
+    write_status(ctx, vm, false);
+    if ctx.board.armed(Fault::LeftoverAfterCleanup) && ctx.leaves_over(meta::uid(vm)) {
+        return Ok(());
+    }
+    let (namespace, name) = (meta::namespace(vm), meta::name(vm));
+    let gone = ctx.store.modify(VM, namespace, name, Part::Object, |vm| {
+        meta::remove_finalizer(vm, FINALIZER);
+    });
+    settle("letting a VM go", gone);
+    Ok(())
 }
 
 /// What the run strategy says to a VMI that exists.
@@ -372,7 +366,7 @@ fn claims_are_ready(ctx: &Ctx, vm: &Value) -> bool {
     })
 }
 
-fn write_status(ctx: &Ctx, vm: &Value, start_expected: bool) -> Result<(), ApiError> {
+fn write_status(ctx: &Ctx, vm: &Value, start_expected: bool) {
     let (namespace, name) = (meta::namespace(vm), meta::name(vm));
     let vmi = if start_expected {
         None
@@ -401,7 +395,6 @@ fn write_status(ctx: &Ctx, vm: &Value, start_expected: bool) -> Result<(), ApiEr
         vm["status"]["printableStatus"] = json!(word);
     });
     settle("a VM's status", written);
-    Ok(())
 }
 
 /// Everything in a VM's status but the printable word.

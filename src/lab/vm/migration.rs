@@ -32,7 +32,8 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
     let vmi_name = meta::text(&job, "/spec/vmiName");
     let vmi = ctx.store.get(VMI, namespace, vmi_name);
     if is_final(&job) {
-        return let_go(ctx, &job);
+        let_go(ctx, &job);
+        return Ok(());
     }
     if meta::deleting(&job) {
         return cancel(ctx, &job, vmi.as_deref());
@@ -60,7 +61,7 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
             ctx.event(&job, "Normal", "SuccessfulCreate", &text, COMPONENT);
             let uid = meta::uid(&pod).to_owned();
             vmi::modify(ctx, &vmi, |vmi| {
-                vmi["status"]["activePods"][&uid] = json!("")
+                vmi["status"]["activePods"][&uid] = json!("");
             })?;
             step(ctx, &job, "Scheduling")
         }
@@ -72,7 +73,7 @@ fn step(ctx: &Ctx, job: &Value, phase: &str) -> Result<(), ApiError> {
     let (namespace, name) = key(job);
     ctx.store
         .modify(VMIM, &namespace, &name, Part::Status, |job| {
-            advance(job, phase)
+            advance(job, phase);
         })
         .map(drop)
 }
@@ -99,7 +100,7 @@ fn job_of(ctx: &Ctx, pod: &Value) -> Option<Arc<Value>> {
 }
 
 /// The target pod runs: the copying begins.
-pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: Place) {
+pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place) {
     let Some(job) = job_of(ctx, pod).filter(|job| !is_final(job)) else {
         return;
     };
@@ -259,9 +260,9 @@ fn cancel(ctx: &Ctx, job: &Value, vmi: Option<&Value>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn let_go(ctx: &Ctx, job: &Value) -> Result<(), ApiError> {
+fn let_go(ctx: &Ctx, job: &Value) {
     if !meta::finalizers(job).contains(&MIGRATION_FINALIZER) {
-        return Ok(());
+        return;
     }
     let (namespace, name) = key(job);
     let gone = ctx
@@ -270,7 +271,6 @@ fn let_go(ctx: &Ctx, job: &Value) -> Result<(), ApiError> {
             meta::remove_finalizer(job, MIGRATION_FINALIZER);
         });
     settle("letting a migration go", gone);
-    Ok(())
 }
 
 /// A VMI that is marked for evacuation gets a migration of its own.

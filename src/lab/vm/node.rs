@@ -289,7 +289,7 @@ pub(super) fn pod_started(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
     let ip = place.ip.to_string();
     let target = meta::label(&pod, "kubevirt.io/migrationJobUID").is_some();
     if target {
-        super::migration::target_ready(ctx, &pod, place);
+        super::migration::target_ready(ctx, &pod, &place);
     } else {
         let vmi_key = (namespace.clone(), vmi_name.to_owned());
         ctx.put_domain(Domain::new(uid, vmi_key, place, attached));

@@ -48,7 +48,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             pod_start: Duration::from_millis(2_500),
-            domain_start: Duration::from_millis(3_000),
+            domain_start: Duration::from_secs(3),
             guest_boot: Duration::from_secs(8),
             agent_lag: Duration::from_secs(5),
             guest_stop: Duration::from_secs(1),

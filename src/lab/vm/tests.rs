@@ -252,7 +252,7 @@ const ONE_LIFE: [&str; 5] = ["Pending", "Scheduling", "Scheduled", "Running", "F
 async fn start_pause_stop_and_delete_go_through_the_recorded_states() {
     let mut rig = Rig::new().await;
     let mut vms = rig.store.watch(VM);
-    let mut vmis = rig.store.watch(VMI);
+    let mut instances = rig.store.watch(VMI);
     rig.create(VM, machine("vm1", "Halted", &blank()));
     rig.until(VM, "vm1", |vm| condition::get(vm, "Ready").is_some())
         .await;
@@ -313,7 +313,7 @@ async fn start_pause_stop_and_delete_go_through_the_recorded_states() {
         ]
     );
     assert_eq!(
-        steps(&mut vmis, "/status/phase"),
+        steps(&mut instances, "/status/phase"),
         [ONE_LIFE, ONE_LIFE].concat()
     );
 }

@@ -235,7 +235,7 @@ fn scheduling(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
     })?;
     let statuses = volume_statuses(ctx, vmi, false);
     modify(ctx, vmi, |vmi| {
-        vmi["status"]["volumeStatus"] = statuses.clone()
+        vmi["status"]["volumeStatus"] = statuses.clone();
     })?;
     Ok(())
 }

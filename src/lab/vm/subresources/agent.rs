@@ -37,7 +37,10 @@ fn conflict(call: &Call<'_>, why: &str) -> ApiError {
     ApiError::conflict(SINGULAR, call.name, why)
 }
 
-fn running(call: &Call<'_>) -> Result<(Arc<Value>, Arc<Domain>, Arc<Guest>), ApiError> {
+/// A running VMI with its domain and guest.
+type Running = (Arc<Value>, Arc<Domain>, Arc<Guest>);
+
+fn running(call: &Call<'_>) -> Result<Running, ApiError> {
     let vmi = found(call)?;
     let not_running = || conflict(call, "VM is not running");
     if phase(&vmi) != "Running" {

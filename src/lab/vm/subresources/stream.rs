@@ -69,11 +69,12 @@ fn dial(call: &Call<'_>, port: &str, udp: bool) -> Result<Option<DuplexStream>, 
         return Err(ApiError::bad_request("no network interfaces are present"));
     }
     let failed = |why: String| ApiError::internal(format!("dialing VM: {why}"));
-    let number: i64 = port
-        .parse()
-        .map_err(|_| failed(format!("dial tcp: lookup tcp/{port}: unknown port")))?;
-    let number = u16::try_from(number)
-        .map_err(|_| failed(format!("dial tcp: address {number}: invalid port")))?;
+    let Ok(number) = port.parse::<i64>() else {
+        return Err(failed(format!("dial tcp: lookup tcp/{port}: unknown port")));
+    };
+    let Ok(number) = u16::try_from(number) else {
+        return Err(failed(format!("dial tcp: address {number}: invalid port")));
+    };
     if udp {
         return Ok(None);
     }
@@ -139,24 +140,24 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let headers = request.headers();
-    let text = |name: &str| {
+    let field = |name: &str| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_owned()
     };
-    let upgrades = text("connection").to_ascii_lowercase().contains("upgrade");
-    let key = text("sec-websocket-key");
-    if !upgrades || !text("upgrade").eq_ignore_ascii_case("websocket") || key.is_empty() {
+    let upgrades = field("connection").to_ascii_lowercase().contains("upgrade");
+    let key = field("sec-websocket-key");
+    if !upgrades || !field("upgrade").eq_ignore_ascii_case("websocket") || key.is_empty() {
         return not_a_client();
     }
-    let offered = text("sec-websocket-protocol");
+    let offered = field("sec-websocket-protocol");
     let ours = offered
         .split(',')
         .any(|protocol| protocol.trim() == PROTOCOL);
-    let upgraded = hyper::upgrade::on(&mut request);
+    let switched = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
-        match upgraded.await {
-            Ok(upgraded) => {
-                let io = TokioIo::new(upgraded);
+        match switched.await {
+            Ok(stream) => {
+                let io = TokioIo::new(stream);
                 serve(WebSocketStream::from_raw_socket(io, Role::Server, None).await).await;
             }
             Err(error) => tracing::debug!(%error, "an upgrade did not happen"),
