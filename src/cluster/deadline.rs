@@ -2,12 +2,43 @@
 //! a child never outlives its parent.
 
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Error, Timeout};
+
+/// What a wait has seen so far, for the error when it gives up.
+#[derive(Debug)]
+pub(super) struct LastSeen(Mutex<(String, Option<String>)>);
+
+impl LastSeen {
+    /// Nothing but this.
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(Mutex::new((text.into(), None)))
+    }
+
+    /// A state was seen, so nothing is wrong at the moment.
+    pub(super) fn saw(&self, state: String) {
+        *self.lock() = (state, None);
+    }
+
+    /// Looking failed.
+    pub(super) fn failed(&self, error: String) {
+        self.lock().1 = Some(error);
+    }
+
+    /// The last state, and the error since.
+    pub(super) fn get(&self) -> (String, Option<String>) {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (String, Option<String>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A point in time and a cancellation token.
 #[derive(Debug, Clone)]

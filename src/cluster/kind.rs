@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use kube::core::ApiResource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,12 +46,19 @@ impl Kind {
         kind: &'static str,
         plural: &'static str,
     ) -> Self {
-        Self {
-            group: Cow::Borrowed(group),
-            version: Cow::Borrowed(version),
-            kind: Cow::Borrowed(kind),
-            plural: Cow::Borrowed(plural),
-            namespaced: false,
+        let mut it = Self::namespaced(group, version, kind, plural);
+        it.namespaced = false;
+        it
+    }
+
+    /// As `kube` names it.
+    pub(super) fn resource(&self) -> ApiResource {
+        ApiResource {
+            group: self.group.to_string(),
+            version: self.version.to_string(),
+            api_version: self.api_version(),
+            kind: self.kind.to_string(),
+            plural: self.plural.to_string(),
         }
     }
 

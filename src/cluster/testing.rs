@@ -176,7 +176,7 @@ impl Fake {
         let body = body
             .collect()
             .await
-            .map(|b| b.to_bytes())
+            .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
         let what = format!("{} {path}", parts.method);
         {
@@ -244,9 +244,11 @@ impl Fake {
                 && in_collection(place, path)
                 && only.is_none_or(|suffix| place.ends_with(suffix))
         });
-        let text = wanted
-            .map(|(_, _, type_, object)| format!("{}\n", json!({"type": type_, "object": object})))
-            .collect();
+        let mut text = String::new();
+        for (_, _, type_, object) in wanted {
+            text.push_str(&json!({"type": type_, "object": object}).to_string());
+            text.push('\n');
+        }
         (state.version, text, false)
     }
 }

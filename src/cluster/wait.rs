@@ -7,7 +7,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::watch;
 
-use super::deadline::Deadline;
+use super::deadline::{Deadline, LastSeen};
 use super::error::Error;
 use super::view::Seen;
 
@@ -119,16 +119,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Seen<R>, Error>>,
 {
-    let last = std::sync::Mutex::new(("nothing yet".to_owned(), None));
-    let note = |seen: Option<String>, error: Option<String>| {
-        let mut last = last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(seen) = seen {
-            last.0 = seen;
-        }
-        last.1 = error;
-    };
+    let last = LastSeen::new("nothing yet");
     let work = async {
         let mut pace = Pace::default();
         loop {
@@ -136,7 +127,7 @@ where
             match step().await {
                 Ok(Seen::Met(result)) => return Ok(result),
                 Ok(Seen::Not(why)) => {
-                    note(Some(why), None);
+                    last.saw(why);
                     if wake.changes.is_empty() {
                         pace.wait().await;
                     } else {
@@ -145,19 +136,14 @@ where
                     }
                 }
                 Err(e) if e.is_transient() => {
-                    note(None, Some(e.to_string()));
+                    last.failed(e.to_string());
                     pace.wait().await;
                 }
                 Err(e) => return Err(e),
             }
         }
     };
-    let last_seen = || {
-        last.lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
-    };
-    deadline.bound(waiting_for, last_seen, work).await?
+    deadline.bound(waiting_for, || last.get(), work).await?
 }
 
 #[cfg(test)]

@@ -30,7 +30,11 @@ fn cluster(listener: &TcpListener) -> Arc<Cluster> {
     Cluster::with_client(Site::Primary, client, url)
 }
 
-#[expect(clippy::result_large_err, reason = "the library's signature")]
+#[expect(
+    clippy::result_large_err,
+    clippy::unnecessary_wraps,
+    reason = "the library's signature"
+)]
 fn shake(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     assert_eq!(request.uri().path(), PATH);
     assert_eq!(request.version(), http::Version::HTTP_11);

@@ -162,6 +162,15 @@ pub enum UndoError {
     },
 }
 
+impl UndoError {
+    fn at(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
 /// The log of one run; clones share it. The file is locked while any clone lives.
 #[derive(Debug, Clone)]
 pub struct UndoLog {
@@ -180,21 +189,20 @@ struct Inner {
 impl UndoLog {
     /// Starts the log of a run. A log that is already there is an error.
     pub fn create(path: &Path, run: &str) -> Result<Self, UndoError> {
-        let failed = |source| UndoError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = UndoError::at(path);
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
             .create_new(true)
             .open(path)
-            .map_err(failed)?;
+            .map_err(&failed)?;
         lock(&file, path)?;
-        append(&mut file, &Line::Run { id: run.to_owned() }).map_err(failed)?;
+        append(&mut file, &Line::Run { id: run.to_owned() }).map_err(&failed)?;
         // The name must survive a crash too.
         if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-            File::open(dir).and_then(|d| d.sync_all()).map_err(failed)?;
+            File::open(dir)
+                .and_then(|d| d.sync_all())
+                .map_err(&failed)?;
         }
         Ok(Self::new(path, run.to_owned(), file, 0, BTreeMap::new()))
     }
@@ -202,22 +210,19 @@ impl UndoLog {
     /// Opens the log of an earlier run and reads what is left to undo. A last line that was cut off
     /// by a crash belongs to a call that was never made, and is dropped.
     pub fn open(path: &Path) -> Result<Self, UndoError> {
-        let failed = |source| UndoError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = UndoError::at(path);
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
             .open(path)
-            .map_err(failed)?;
+            .map_err(&failed)?;
         lock(&file, path)?;
         let mut text = String::new();
         let mut limited = (&mut file).take(MAX_LOG);
-        limited.read_to_string(&mut text).map_err(failed)?;
+        limited.read_to_string(&mut text).map_err(&failed)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).map_err(failed)?;
-        file.seek(SeekFrom::End(0)).map_err(failed)?;
+        file.set_len(whole as u64).map_err(&failed)?;
+        file.seek(SeekFrom::End(0)).map_err(&failed)?;
         let mut run = None;
         let mut open = BTreeMap::new();
         let mut next = 0;
@@ -309,10 +314,7 @@ impl UndoLog {
         });
         match done.await {
             Ok(Ok(result)) => Ok(result),
-            Ok(Err(source)) => Err(UndoError::Io {
-                path: self.path.clone(),
-                source,
-            }),
+            Ok(Err(source)) => Err(UndoError::at(&self.path)(source)),
             Err(_lost) => Err(UndoError::Lost {
                 path: self.path.clone(),
             }),
@@ -330,10 +332,7 @@ fn lock(file: &File, path: &Path) -> Result<(), UndoError> {
         Err(TryLockError::WouldBlock) => Err(UndoError::InUse {
             path: path.to_owned(),
         }),
-        Err(TryLockError::Error(source)) => Err(UndoError::Io {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(TryLockError::Error(source)) => Err(UndoError::at(path)(source)),
     }
 }
 

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::api::Api;
-use kube::core::ApiResource;
 use kube::runtime::utils::{ResetTimerBackoff, StreamBackoff};
 use kube::runtime::watcher;
 use serde_json::Value;
@@ -296,13 +295,7 @@ impl Registry {
 
 fn start<T: Typed>(site: Site, client: kube::Client, scope: &Scope) -> View<T> {
     let kind = T::KIND;
-    let resource = ApiResource {
-        group: kind.group.to_string(),
-        version: kind.version.to_string(),
-        api_version: kind.api_version(),
-        kind: kind.kind.to_string(),
-        plural: kind.plural.to_string(),
-    };
+    let resource = kind.resource();
     let (api, config): (Api<Lenient<T>>, _) = match scope {
         Scope::Namespace(ns) if kind.namespaced => (
             Api::namespaced_with(client, ns, &resource),
