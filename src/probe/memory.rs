@@ -26,12 +26,16 @@ struct State {
     disks: Vec<Platters>,
     /// Writes and flushes left until the power goes, if it is to go.
     fuse: Option<u64>,
+    /// Writes and flushes left until the replica is cut, if it is to be.
+    shutter: Option<u64>,
+    /// What would have survived a power cut at the moment the shutter fired.
+    replica: Option<Vec<Platters>>,
     dead: bool,
     seed: u64,
     draws: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Platters {
     size: u64,
     grants: Grants,
@@ -63,6 +67,8 @@ impl Rack {
         Self(Arc::new(Mutex::new(State {
             disks: sizes.iter().map(disk).collect(),
             fuse: None,
+            shutter: None,
+            replica: None,
             dead: false,
             seed,
             draws: 0,
@@ -85,6 +91,20 @@ impl Rack {
     /// Cuts the power now. Every later call fails until [`Self::power_on`].
     pub fn cut(&self) {
         self.lock().die();
+    }
+
+    /// Takes a replica at the `steps`-th write or flush from now, while it is in flight.
+    pub fn replicate_after(&self, steps: u64) {
+        self.lock().shutter = Some(steps);
+    }
+
+    /// The replica, as a rack of its own, if it was taken.
+    pub fn replica(&self) -> Option<Self> {
+        let mut state = self.lock();
+        let disks = state.replica.take()?;
+        let rack = Self::new(&[], Grants::default(), state.seed);
+        rack.lock().disks = disks;
+        Some(rack)
     }
 
     /// Whether the power is cut.
@@ -110,13 +130,15 @@ impl State {
         mix(self.seed ^ mix(self.draws))
     }
 
-    /// Counts one step of the fuse; true if the power goes with it.
+    /// Counts one step of fuse and shutter; true if the power goes with it.
     fn burn(&mut self) -> bool {
-        if let Some(left) = &mut self.fuse {
-            *left = left.saturating_sub(1);
-            return *left == 0;
+        if burnt(&mut self.shutter) {
+            self.shutter = None;
+            let mut copy = self.disks.clone();
+            self.settle(&mut copy);
+            self.replica = Some(copy);
         }
-        false
+        burnt(&mut self.fuse)
     }
 
     fn die(&mut self) {
@@ -124,18 +146,34 @@ impl State {
             return;
         }
         self.dead = true;
-        for index in 0..self.disks.len() {
-            for (cell, page) in std::mem::take(&mut self.disks[index].cache) {
+        let mut disks = std::mem::take(&mut self.disks);
+        self.settle(&mut disks);
+        self.disks = disks;
+    }
+
+    /// Draws what becomes of everything that is not durable.
+    fn settle(&mut self, disks: &mut [Platters]) {
+        for disk in disks {
+            for (cell, page) in std::mem::take(&mut disk.cache) {
                 let fate = self.draw();
                 let sectors = match fate % 4 {
                     0 => 0,
                     1 => u8::try_from(fate >> 8 & 0xFF).unwrap_or(0),
                     _ => u8::MAX,
                 };
-                self.disks[index].persist(cell, &page, sectors);
+                disk.persist(cell, &page, sectors);
             }
         }
     }
+}
+
+/// Counts a step down; true at the last.
+fn burnt(steps: &mut Option<u64>) -> bool {
+    if let Some(left) = steps {
+        *left = left.saturating_sub(1);
+        return *left == 0;
+    }
+    false
 }
 
 impl Platters {

@@ -27,3 +27,8 @@ pub mod remote;
 pub mod scan;
 pub mod session;
 pub mod wire;
+
+#[cfg(test)]
+mod testkit;
+#[cfg(test)]
+mod tests;

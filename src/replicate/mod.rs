@@ -244,3 +244,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

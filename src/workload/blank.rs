@@ -32,6 +32,25 @@ pub(super) fn push(document: &mut Value, pointer: &str, item: Value) {
     }
 }
 
+/// Gives every volume its disk, in volume order, as KubeVirt does on admission: VMs made from
+/// instance types often list volumes only.
+pub(super) fn disks(vm: &mut Value) {
+    const FILESYSTEMS: &str = "/spec/template/spec/domain/devices/filesystems";
+    let taken: Vec<Value> = [DISKS, FILESYSTEMS]
+        .iter()
+        .flat_map(|pointer| list(vm, pointer).iter().map(|item| item["name"].clone()))
+        .collect();
+    let names = list(vm, VOLUMES)
+        .iter()
+        .map(|volume| volume["name"].clone());
+    let bare: Vec<Value> = names
+        .filter(|name| name.is_string() && !taken.contains(name))
+        .collect();
+    for name in bare {
+        push(vm, DISKS, json!({"name": name}));
+    }
+}
+
 /// SSH needs a network; without any, KubeVirt would attach the cluster's default binding, which may
 /// not migrate.
 pub(super) fn network(vm: &mut Object, notes: &mut Vec<String>, problems: &mut Problems<'_>) {

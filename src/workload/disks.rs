@@ -217,23 +217,6 @@ impl<'a> Survey<'a, '_, '_> {
             .filter(|claim| !claim.maker["metadata"]["labels"][LEDGER_LABEL].is_null())
             .cloned()
             .collect();
-        for claim in &marked {
-            if !self.volumes().iter().any(|volume| {
-                claim_name(volume) == Some(&claim.name)
-                    && self
-                        .disks()
-                        .iter()
-                        .any(|disk| disk["name"] == volume["name"])
-            }) {
-                let what = format!("the ledger volume `{}` has no disk", claim.name);
-                self.problems.add(
-                    claim.at,
-                    what,
-                    "a disk of the same name",
-                    "add one under `disks`",
-                );
-            }
-        }
         for (index, disk) in self.disks().iter().enumerate() {
             let Some(volume) = disk["name"].as_str().and_then(|name| self.volume(name)) else {
                 continue;
@@ -254,6 +237,14 @@ impl<'a> Survey<'a, '_, '_> {
                 mode: claim.volume_mode(),
                 ledger,
             });
+        }
+        for claim in &marked {
+            if !found.iter().any(|data| data.claim == claim.name) {
+                let what = format!("the ledger volume `{}` is no disk of the VM", claim.name);
+                let fix = "use it as a disk or remove the label";
+                self.problems
+                    .add(claim.at, what, "a disk, not a shared file system", fix);
+            }
         }
         self.serials(&found);
         found

@@ -144,6 +144,7 @@ impl Rendered {
             return None;
         }
         references(&mut manifest, problems);
+        blank::disks(&mut manifest.vm.value);
         let found = disks::survey(&manifest, problems);
         let run_strategy = run_strategy(&mut manifest.vm, &mut notes, problems);
         blank::network(&mut manifest.vm, &mut notes, problems);

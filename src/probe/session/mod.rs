@@ -137,6 +137,7 @@ impl Daemon {
         }
         let cut = Arc::new(cut);
         let mine = self.take_over(&cut);
+        let mut replaced = false;
         let outcome = scope(|scope| {
             let cut_sender = Arc::clone(&cut);
             let sender = Builder::new()
@@ -148,7 +149,7 @@ impl Daemon {
                     sent
                 })?;
             let outcome = self.listen(&mut read, mine);
-            self.leave(mine);
+            replaced = !self.leave(mine);
             cut();
             // What the host said last decides: a stream that broke while it was written to breaks
             // for the reader too.
@@ -158,7 +159,7 @@ impl Daemon {
         match outcome {
             Ok(left) => Ok(left),
             Err(_) if self.engine.has_ended() => Ok(Left::Ended),
-            Err(_) if !self.is_newest(mine) => Ok(Left::Replaced),
+            Err(_) if replaced => Ok(Left::Replaced),
             Err(error) => Err(error),
         }
     }
@@ -176,15 +177,17 @@ impl Daemon {
         mine
     }
 
-    /// Stops the sender of this attachment, unless a newer one has done so.
-    fn leave(&self, mine: u64) {
+    /// Stops the sender of this attachment. False if a newer one had done so.
+    fn leave(&self, mine: u64) -> bool {
         let mut attachments = self.lock();
-        if self.is_newest(mine) {
+        let newest = self.is_newest(mine);
+        if newest {
             attachments.current = None;
             self.newest.fetch_add(1, Ordering::SeqCst);
         }
         drop(attachments);
         self.engine.nudge();
+        newest
     }
 
     fn cut_current(&self) {
@@ -325,6 +328,3 @@ fn refuse_strangers(disk: &dyn Disk) -> Result<(), OpenError> {
         None => Ok(()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -84,7 +84,13 @@ fn cases() -> Vec<(&'static str, String)> {
         ("a ledger without a size", with("{requests: {storage: 64Mi}}", "{}")),
         ("a ledger on SCSI", with(data_disk, "{name: data, disk: {bus: scsi}}")),
         ("a long serial", with(data_disk, "{name: data, disk: {bus: virtio}, serial: abcdefghijklmnopqrstu}")),
-        ("a ledger without a disk", with(&format!("            - {data_disk}\n"), "")),
+        (
+            "a ledger without a disk",
+            with(
+                &format!("            - {data_disk}\n"),
+                "          filesystems: [{name: data, virtiofs: {}}]\n",
+            ),
+        ),
         ("an unused claim", with(data_volume, "{name: data, emptyDisk: {capacity: 1Gi}}")),
         ("no network", with(networks, "").replace("interfaces: [{name: net, masquerade: {}}]", "autoattachPodInterface: false")),
         ("network mismatch", with("networks: [{name: net", "networks: [{name: nett")),

@@ -317,3 +317,46 @@ fn base64_user_data_and_secret_data_are_edited_in_place() {
     let text = String::from_utf8(STANDARD.decode(data).unwrap()).unwrap();
     assert!(text.contains("AAAAC3"), "{text}");
 }
+
+/// Instance types bring the hardware, so the manifest lists volumes only.
+#[test]
+fn volumes_without_disks_get_them_as_in_kubevirt() {
+    let text = "\
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {name: typed}
+spec:
+  runStrategy: Halted
+  instancetype: {name: u1.small}
+  preference: {name: fedora}
+  dataVolumeTemplates:
+    - metadata: {name: data, labels: {virtproof.dev/ledger: raw}}
+      spec: {source: {blank: {}}, storage: {resources: {requests: {storage: 1Gi}}}}
+  template:
+    spec:
+      domain: {devices: {}}
+      volumes:
+        - {name: root, containerDisk: {image: fedora}}
+        - {name: data, dataVolume: {name: data}}
+        - {name: ci, cloudInitNoCloud: {userData: \"#cloud-config\\nuser: fedora\"}}
+";
+    let rendered = rendered(text);
+    let subject = rendered.bind(&instance("a"));
+    let spec = &subject.objects.last().unwrap()["spec"]["template"]["spec"];
+    let disks = spec["domain"]["devices"]["disks"].as_array().unwrap();
+    let names: Vec<_> = disks
+        .iter()
+        .map(|disk| disk["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["root", "data", "ci"]);
+    assert_eq!(disks[0], serde_json::json!({"name": "root"}));
+    assert_eq!(disks[1]["serial"], subject.data_disks[0].serial.as_str());
+    assert_eq!(
+        (subject.root, subject.ssh_user.as_str()),
+        (Root::Ephemeral, "fedora")
+    );
+    assert_eq!(
+        subject.data_disks[0].volume_mode, None,
+        "the StorageProfile decides"
+    );
+}

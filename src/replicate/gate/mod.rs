@@ -210,3 +210,6 @@ pub fn may_release(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,3 +192,6 @@ fn is_refused(status: &NetworkFenceStatus) -> bool {
 fn short(run: &str) -> &str {
     run.get(..12).unwrap_or(run)
 }
+
+#[cfg(test)]
+mod tests;

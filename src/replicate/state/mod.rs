@@ -235,3 +235,6 @@ pub(super) fn describe(vr: &VolumeReplication) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
