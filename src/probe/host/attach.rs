@@ -105,7 +105,7 @@ fn broken(doing: &str, why: impl Into<String>) -> ProbeError {
 }
 
 /// Reads frames until the stream ends between two of them.
-async fn listen(
+pub(super) async fn listen(
     stdout: &mut (impl AsyncRead + Unpin),
     ear: &Mutex<Ear>,
     speak: &Notify,
@@ -138,7 +138,7 @@ async fn listen(
 }
 
 /// Says `Hello`, then what is due whenever something is, and a token every 50 ms.
-async fn talk(
+pub(super) async fn talk(
     stdin: &mut (impl AsyncWrite + Unpin),
     hello: &[u8],
     ear: &Mutex<Ear>,

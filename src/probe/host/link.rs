@@ -82,6 +82,7 @@ impl Link {
             }
             let why = match &end {
                 Ok(()) => "the probe ended the stream".into(),
+                Err(ProbeError::Gone { why }) => why.clone(),
                 Err(error) => error.to_string(),
             };
             without_probe = match &end {

@@ -22,3 +22,6 @@ pub use ear::Order;
 pub use error::ProbeError;
 pub use prober::{Prober, Setup};
 pub use progress::{LinkState, Progress, Stopped};
+
+#[cfg(test)]
+mod tests;
