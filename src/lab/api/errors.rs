@@ -243,7 +243,14 @@ fn object_details(resource: &str, name: &str) -> Value {
 
 /// Validation errors name the kind, not the plural.
 fn rename(details: &mut Value, kind: &str) {
-    details["kind"] = json!(kind.split('.').next().unwrap_or(kind));
+    let kind = kind.split('.').next().unwrap_or(kind);
+    if let Some(fields) = details.as_object_mut() {
+        if kind.is_empty() {
+            fields.shift_remove("kind");
+        } else {
+            fields.insert("kind".to_owned(), json!(kind));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::protobuf;
 use crate::lab::api::errors::ApiError;
 use crate::lab::api::fields;
 use crate::lab::api::registry::Kind;
@@ -32,6 +33,9 @@ pub(super) fn object(
     match media(headers) {
         "" | "application/json" => json(bytes, kind),
         "application/yaml" => Ok((yaml(bytes)?, Vec::new())),
+        protobuf::MEDIA if protobuf::object(bytes).is_some() => {
+            Ok((protobuf::object(bytes).unwrap_or_default(), Vec::new()))
+        }
         _ => Err(ApiError::new(
             415,
             "UnsupportedMediaType",

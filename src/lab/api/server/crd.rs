@@ -254,6 +254,16 @@ pub(super) fn delete(
 ) -> Result<Deleted, ApiError> {
     store.modify(KEY, "", name, Part::Any, |definition| {
         meta::add_finalizer(definition, CLEANUP);
+        let terminating = condition(
+            "Terminating",
+            "True",
+            "InstanceDeletionPending",
+            "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        );
+        match definition["status"]["conditions"].as_array_mut() {
+            Some(conditions) => conditions.push(terminating),
+            None => definition["status"]["conditions"] = json!([terminating]),
+        }
     })?;
     let deleted = store.delete(KEY, "", name, options)?;
     for object in store.list(name, None) {

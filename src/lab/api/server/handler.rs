@@ -79,7 +79,7 @@ async fn route(
         return Ok(api.handle(request, user).await);
     }
     if request.method() == Method::HEAD {
-        return Err(ApiError::plain(405, ""));
+        return Err(ApiError::not_allowed());
     }
     if reviews::serves(&target) {
         return reviews::answer(&shared, request, &user, &target).await;

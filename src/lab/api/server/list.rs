@@ -144,6 +144,10 @@ pub(super) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
             metadata["remainingItemCount"] = json!(left);
         }
     }
+    if call.kind().custom() && format.view == View::Object && metadata.get("continue").is_none() {
+        // Lists of custom resources write it even if it is empty.
+        metadata["continue"] = json!("");
+    }
     let value = match format.view {
         View::Object => objects_list(call, &metadata, &shown),
         View::Metadata => json!({

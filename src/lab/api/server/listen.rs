@@ -19,6 +19,8 @@ use super::handler::{Shared, handle};
 pub(super) struct Power {
     down: watch::Sender<bool>,
     pub(super) requests: AtomicU64,
+    /// How many watches were opened.
+    pub(super) watches: watch::Sender<u64>,
 }
 
 impl Default for Power {
@@ -26,6 +28,7 @@ impl Default for Power {
         Self {
             down: watch::Sender::new(false),
             requests: AtomicU64::new(0),
+            watches: watch::Sender::new(0),
         }
     }
 }

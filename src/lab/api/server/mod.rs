@@ -18,6 +18,7 @@ mod options;
 mod page;
 mod patch;
 mod print;
+mod protobuf;
 mod query;
 mod remove;
 mod respond;
@@ -61,7 +62,7 @@ pub struct SiteConfig {
     pub aggregated: Vec<Arc<dyn Aggregated>>,
     /// Handlers of connecting subresources: resource key and subresource, such as `pods` `exec`.
     pub connect: Vec<(String, String, Arc<dyn Aggregated>)>,
-    /// Users besides `admin` (all rights) and `rig-limited` (none but what everybody has). Their
+    /// Users besides `admin` (all rights) and `limited` (none but what everybody has). Their
     /// rights are the stored roles and bindings.
     pub users: Vec<User>,
 }
@@ -128,7 +129,7 @@ impl ApiServer {
                 ],
             },
             User {
-                name: "rig-limited".to_owned(),
+                name: "limited".to_owned(),
                 uid: "uid-2".to_owned(),
                 groups: vec!["system:authenticated".to_owned()],
             },
@@ -224,6 +225,20 @@ impl RunningServer {
     /// How many requests it has answered or is answering.
     pub fn requests(&self) -> u64 {
         self.shared.power.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many watches were opened so far; changes with each.
+    pub fn watches(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.power.watches.subscribe()
+    }
+
+    /// Installs a custom kind as if its definition had been there long.
+    ///
+    /// # Errors
+    /// When the store refuses the definition.
+    pub fn install(&self, kind: super::registry::Kind) -> Result<(), ApiError> {
+        self.shared.store.lock().registry.add(kind);
+        crd::publish(&self.shared.store)
     }
 
     /// Stops: cuts every connection and waits until nothing runs.

@@ -36,7 +36,7 @@ impl Token {
         let version = token["rv"].as_i64().ok_or_else(|| bad("no version"))?;
         Ok(Self {
             version: u64::try_from(version).ok(),
-            after: after.to_owned(),
+            after: format!("/{}", after.trim_start_matches('/')),
         })
     }
 
@@ -45,7 +45,12 @@ impl Token {
         let version = self
             .version
             .map_or_else(|| json!(-1), |version| json!(version));
-        let start = format!("{}\u{0}", self.after);
+        // A token to go on inconsistently leaves the slash out.
+        let after = match self.version {
+            Some(_) => self.after.as_str(),
+            None => self.after.trim_start_matches('/'),
+        };
+        let start = format!("{after}\u{0}");
         let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": start});
         URL_SAFE_NO_PAD.encode(token.to_string())
     }

@@ -9,6 +9,7 @@ use super::auth::{Wish, allows, rules};
 use super::handler::Shared;
 use super::respond::{JSON, answer as write};
 use super::route::Target;
+use super::{body, protobuf};
 use crate::lab::api::errors::{ApiError, Cause};
 use crate::lab::api::hooks::{Body, User};
 use crate::lab::api::meta;
@@ -55,12 +56,18 @@ pub(super) async fn answer(
     if target.verb != "create" {
         return Err(ApiError::not_allowed());
     }
+    let binary = body::media(request.headers()) == protobuf::MEDIA;
     let read = request.into_body().collect().await;
     let bytes = read
         .map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}")))?
         .to_bytes();
-    let body: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?;
+    let asked: Value = if binary {
+        protobuf::review(&bytes)
+            .ok_or_else(|| ApiError::bad_request("the body is no Kubernetes protobuf"))?
+    } else {
+        serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::bad_request(format!("json parse error: {error}")))?
+    };
     let (api_version, kind) = (
         format!("{}/v1", target.group),
         REVIEWS
@@ -75,20 +82,20 @@ pub(super) async fn answer(
             review["status"] = json!({"userInfo": info(user)});
         }
         "selfsubjectrulesreviews" => {
-            let namespace = meta::text(&body, "/spec/namespace");
+            let namespace = meta::text(&asked, "/spec/namespace");
             review["spec"] = json!({});
             review["status"] = rules_status(&rules(&shared.store, user, namespace));
         }
         resource => {
-            let asked = if resource == "subjectaccessreviews" {
-                subject(&body["spec"])
+            let whose = if resource == "subjectaccessreviews" {
+                subject(&asked["spec"])
             } else {
                 user.clone()
             };
-            let wish = wish(&body["spec"]).map_err(|cause| invalid(&cause))?;
-            review["metadata"] = json!({"managedFields": [managed(&body, &api_version)]});
-            review["spec"] = body["spec"].clone();
-            review["status"] = json!({"allowed": allows(&shared.store, &asked, &wish)});
+            let wish = wish(&asked["spec"]).map_err(|cause| invalid(&cause))?;
+            review["metadata"] = json!({"managedFields": [managed(&asked, &api_version)]});
+            review["spec"] = asked["spec"].clone();
+            review["status"] = json!({"allowed": allows(&shared.store, &whose, &wish)});
         }
     }
     Ok(write(201, &review, JSON, &[]))
@@ -123,11 +130,7 @@ fn rules_status(rules: &[Value]) -> Value {
 
 /// An access review is refused with a `Status` that names no kind.
 fn invalid(cause: &Cause) -> ApiError {
-    let mut error = ApiError::invalid(".authorization.k8s.io", "", std::slice::from_ref(cause));
-    if let Some(details) = error.details.as_mut().and_then(Value::as_object_mut) {
-        details.shift_remove("kind");
-    }
-    error
+    ApiError::invalid(".authorization.k8s.io", "", std::slice::from_ref(cause))
 }
 
 fn wish(spec: &Value) -> Result<Wish, Cause> {

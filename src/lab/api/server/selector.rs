@@ -123,7 +123,7 @@ const FIELDS: &[(&str, &[&str])] = &[
 fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<FieldTest>, ApiError> {
     let known = FIELDS
         .iter()
-        .find(|(key, _)| *key == kind.key())
+        .find(|(key, _)| *key == kind.key() || *key == "events" && kind.kind == "Event")
         .map_or(&[][..], |(_, fields)| fields);
     text.split(',')
         .filter(|part| !part.is_empty())

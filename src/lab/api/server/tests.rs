@@ -55,7 +55,7 @@ async fn a_kube_client_creates_applies_lists_and_deletes() {
 #[tokio::test]
 async fn others_have_only_the_rights_that_roles_give_them() {
     let server = server().await;
-    let maps: Maps = kube::Api::namespaced(client(&server, "rig-limited").await, "default");
+    let maps: Maps = kube::Api::namespaced(client(&server, "limited").await, "default");
     let refused = maps.list(&ListParams::default()).await.unwrap_err();
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 403));
     let rbac = "rbac.authorization.k8s.io";
@@ -67,7 +67,7 @@ async fn others_have_only_the_rights_that_roles_give_them() {
     let binding = json!({
         "metadata": {"name": "reader", "namespace": "default"},
         "roleRef": {"kind": "Role", "name": "reader", "apiGroup": rbac},
-        "subjects": [{"kind": "User", "name": "rig-limited"}],
+        "subjects": [{"kind": "User", "name": "limited"}],
     });
     store
         .create(&format!("rolebindings.{rbac}"), binding)

@@ -79,6 +79,7 @@ pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
         ready: Vec::new(),
         over: false,
     };
+    call.shared.power.watches.send_modify(|count| *count += 1);
     watcher.begin(&start.first, start.too_old, initial && bookmarks);
     Ok(respond(watcher))
 }

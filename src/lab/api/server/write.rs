@@ -29,10 +29,26 @@ pub(super) fn create(call: &mut Call, bytes: &[u8]) -> Result<Response<Body>, Ap
     }
     let options = WriteOptions::parse(&call.query, "CreateOptions", &call.agent)?;
     let (mut object, twice) = body::object(&call.headers, bytes, call.kind())?;
+    warn_of_other_version(call, &object);
     check_kind(call, &object, bytes)?;
     check_fields(call, &mut object, &twice, options.validation)?;
     let stored = create_object(call, object, &options, false)?;
     call.answer(201, &stored)
+}
+
+/// A custom resource in a version that is not the path's is looked at without its schema before it
+/// is refused, so that all its fields are unknown.
+fn warn_of_other_version(call: &mut Call, object: &Value) {
+    let version = meta::text(object, "/apiVersion");
+    if !call.kind().custom() || version.is_empty() || version == call.kinds.api_version {
+        return;
+    }
+    let fields = object.as_object().into_iter().flatten();
+    let unknown = fields
+        .map(|(field, _)| field)
+        .filter(|field| !matches!(field.as_str(), "apiVersion" | "kind" | "metadata"))
+        .map(|field| format!("unknown field \"{field}\""));
+    call.warnings.extend(unknown);
 }
 
 /// Creates a decoded object; `tracked` says that its `managedFields` are right already.
@@ -56,12 +72,12 @@ pub(super) fn create_object(
         remove_field(&mut object, "status");
     }
     prepare(call, &mut object);
-    builtin::start(&call.kinds.key, &mut object);
     if !tracked {
         let kind = Arc::clone(&call.kinds.kind);
         meta::metadata(&mut object).shift_remove("managedFields");
         track(&kind, None, &mut object, &writer(call, options));
     }
+    builtin::start(&call.kinds.key, &mut object);
     let causes = builtin::check_new_event(call.kind(), &object);
     refuse(call, &object, &causes)?;
     if call.kind().group == builtin::EVENTS_GROUP {

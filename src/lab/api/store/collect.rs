@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::delete::{DeleteOptions, Deleted, FOREGROUND, ORPHAN, Propagation};
 use super::state::{Key, State};
+use crate::lab::api::fields::{Writer, track};
 use crate::lab::api::meta;
 
 /// Something to look at after a write.
@@ -169,15 +170,27 @@ impl State {
         if !meta::deleting(&object) {
             return;
         }
-        let mut new = (*object).clone();
         let left = self.keys_in(namespace);
-        if left.is_empty() {
-            meta::map_at(&mut new, "spec").shift_remove("finalizers");
-            self.write_or_remove(&key, &object, new);
-        } else {
+        let reported = object.pointer("/status/conditions").is_some();
+        if !left.is_empty() || reported {
+            let mut new = (*object).clone();
             let conditions = self.namespace_conditions(&object, &left);
             meta::map_at(&mut new, "status").insert("conditions".to_owned(), conditions);
+            if let Ok(kind) = self.kind("namespaces") {
+                track(
+                    &kind,
+                    Some(&object),
+                    &mut new,
+                    &controller_manager("status"),
+                );
+            }
             self.write(&key, Some(&object), new);
+        }
+        if left.is_empty() {
+            let Some(object) = self.get(&key) else { return };
+            let mut new = (*object).clone();
+            meta::map_at(&mut new, "spec").shift_remove("finalizers");
+            self.write_or_remove(&key, &object, new);
         }
     }
 
@@ -222,7 +235,20 @@ impl State {
                 ),
             )
         };
-        let remaining = format!("Some resources are remaining: {}", remaining.join(", "));
+        let remaining = if left.is_empty() {
+            (
+                "False",
+                "ContentRemoved",
+                "All content successfully removed".to_owned(),
+            )
+        } else {
+            let list = remaining.join(", ");
+            (
+                "True",
+                "SomeResourcesRemain",
+                format!("Some resources are remaining: {list}"),
+            )
+        };
         let rows = [
             (
                 "NamespaceDeletionDiscoveryFailure",
@@ -244,9 +270,9 @@ impl State {
             ),
             (
                 "NamespaceContentRemaining",
-                "True",
-                "SomeResourcesRemain",
-                remaining,
+                remaining.0,
+                remaining.1,
+                remaining.2,
             ),
             (
                 "NamespaceFinalizersRemaining",
@@ -260,6 +286,15 @@ impl State {
                 condition(namespace, kind, status, reason, &message)
             })
             .collect()
+    }
+}
+
+/// The controller manager, as it appears in `managedFields`.
+pub(super) fn controller_manager(subresource: &str) -> Writer {
+    Writer {
+        manager: "kube-controller-manager".to_owned(),
+        api_version: "v1".to_owned(),
+        subresource: subresource.to_owned(),
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::collect::Task;
+use super::collect::{Task, controller_manager};
 use super::state::{Key, State};
 use crate::lab::api::errors::ApiError;
+use crate::lab::api::fields::track;
 use crate::lab::api::meta;
 use crate::lab::api::registry::Kind;
 
@@ -159,7 +160,10 @@ impl State {
             },
             "data": {"ca.crt": ""},
         });
-        for (resource, object) in [("configmaps", root), ("serviceaccounts", account)] {
+        for (resource, mut object) in [("configmaps", root), ("serviceaccounts", account)] {
+            if let Ok(kind) = self.kind(resource) {
+                track(&kind, None, &mut object, &controller_manager(""));
+            }
             if let Err(error) = self.create(resource, object, false) {
                 tracing::debug!(%error, resource, namespace, "a namespace was not furnished");
             }

@@ -107,12 +107,18 @@ impl State {
             }
             return Ok(Deleted::Gone(self.remove(key, &old)));
         }
+        let generation = meta::generation(&new);
         mark(&mut new, &finalizers, grace);
         if matches!(
             key.resource.as_str(),
             "namespaces" | "customresourcedefinitions.apiextensions.k8s.io"
         ) {
-            meta::metadata(&mut new).shift_remove("deletionGracePeriodSeconds");
+            // These two kinds have deletions of their own, without grace and without a count.
+            let metadata = meta::metadata(&mut new);
+            metadata.shift_remove("deletionGracePeriodSeconds");
+            if generation > 0 {
+                metadata.insert("generation".to_owned(), json!(generation));
+            }
         }
         if at_once {
             // A pod's last state tells that it was deleted.

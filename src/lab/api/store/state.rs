@@ -233,13 +233,26 @@ impl State {
         new
     }
 
-    /// Removes an object; `last` becomes its final state, at the deletion's version.
+    /// Removes an object. Watchers see what was stored, at the deletion's version; the caller gets
+    /// `last`, the state that the deleting write left.
     pub(super) fn remove(&mut self, key: &Key, last: &Arc<Value>) -> Arc<Value> {
         self.version += 1;
         let version = self.version;
         let previous = self.get(key);
-        let mut gone = (**last).clone();
+        let mut gone = (**previous.as_ref().unwrap_or(last)).clone();
         meta::metadata(&mut gone).insert("resourceVersion".to_owned(), json!(version.to_string()));
+        if key.resource == "pods" {
+            // The mark of deletion is stored before a pod goes.
+            for field in [
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "generation",
+            ] {
+                if let Some(value) = last.get("metadata").and_then(|m| m.get(field)) {
+                    meta::metadata(&mut gone).insert(field.to_owned(), value.clone());
+                }
+            }
+        }
         let gone = Arc::new(gone);
         self.index_owners(key, previous.as_deref(), None);
         let change = Change {
@@ -260,7 +273,7 @@ impl State {
         if !key.namespace.is_empty() {
             self.tasks.push_back(Task::Emptier(key.namespace.clone()));
         }
-        gone
+        Arc::clone(last)
     }
 
     fn publish(&mut self, key: &Key, change: Change) {

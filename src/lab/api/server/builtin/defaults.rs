@@ -46,6 +46,11 @@ pub(in crate::lab::api::server) fn defaults(key: &str, object: &mut Value) {
             set(spec, "type", json!("ClusterIP"));
             set(spec, "sessionAffinity", json!("None"));
         }
+        "namespaces" => {
+            let name = meta::name(object).to_owned();
+            let labels = meta::entry(object, "labels", || json!({}));
+            labels["kubernetes.io/metadata.name"] = json!(name);
+        }
         "customresourcedefinitions.apiextensions.k8s.io" => definition(object),
         _ => {}
     }
