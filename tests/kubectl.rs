@@ -1,5 +1,5 @@
 //! `kubectl`, as people have it, against a lab site: its real requests, its real output.
-#![expect(missing_docs, clippy::print_stderr, reason = "a test that reports")]
+#![expect(clippy::print_stderr, reason = "a test that reports")]
 
 use std::io::Write as _;
 use std::path::PathBuf;

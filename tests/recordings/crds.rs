@@ -16,7 +16,7 @@ async fn recordings_of_crds() {
         return;
     };
     let registry = Registry::full();
-    let served = |path: &str| {
+    let known = |path: &str| {
         let mut parts = path.split('?').next().unwrap_or("").split('/').skip(2);
         let (group, rest) = (parts.next().unwrap_or(""), parts.collect::<Vec<_>>());
         registry
@@ -28,7 +28,7 @@ async fn recordings_of_crds() {
     let client = Client::new(&server);
     let mut names = Names::default();
     let mut report = Report::default();
-    let (mine, others): (Vec<_>, Vec<_>) = lines.iter().partition(|line| served(line.path()));
+    let (mine, others): (Vec<_>, Vec<_>) = lines.iter().partition(|line| known(line.path()));
     println!(
         "crds: {} lines are of kinds that the lab does not serve",
         others.len()

@@ -19,36 +19,36 @@ use crate::shape;
 
 /// One line of a recording.
 #[derive(Debug, Clone)]
-pub struct Line(Value);
+pub(crate) struct Line(Value);
 
 impl Line {
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.0["id"].as_str().unwrap_or("")
     }
 
-    pub fn note(&self) -> &str {
+    pub(crate) fn note(&self) -> &str {
         self.0["note"].as_str().unwrap_or("")
     }
 
-    pub fn request(&self) -> &Value {
+    pub(crate) fn request(&self) -> &Value {
         &self.0["request"]
     }
 
-    pub fn response(&self) -> &Value {
+    pub(crate) fn response(&self) -> &Value {
         &self.0["response"]
     }
 
-    pub fn events(&self) -> Option<&Vec<Value>> {
+    pub(crate) fn events(&self) -> Option<&Vec<Value>> {
         self.0["events"].as_array()
     }
 
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0["request"]["path"].as_str().unwrap_or("")
     }
 }
 
 /// The lines of a recording; `None`, loudly, where the recordings are not at hand.
-pub fn lines(file: &str) -> Option<Vec<Line>> {
+pub(crate) fn lines(file: &str) -> Option<Vec<Line>> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = home
         .ancestors()
@@ -74,23 +74,23 @@ pub fn lines(file: &str) -> Option<Vec<Line>> {
 
 /// An answer of the lab.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Value,
-    pub events: Vec<Value>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) events: Vec<Value>,
 }
 
 /// A client of one server: sends requests exactly as they were recorded.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     address: std::net::SocketAddr,
     tls: tokio_rustls::TlsConnector,
     tokens: BTreeMap<&'static str, String>,
 }
 
 impl Client {
-    pub fn new(server: &RunningServer) -> Self {
+    pub(crate) fn new(server: &RunningServer) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         let ca = rustls::pki_types::CertificateDer::from_pem_slice(server.ca_pem().as_bytes());
         roots.add(ca.expect("PEM")).expect("a certificate");
@@ -113,7 +113,7 @@ impl Client {
 
     /// Sends a request and reads the whole answer; streams are read until the server ends them or
     /// `enough` events are there.
-    pub async fn send(&self, request: &Value, enough: Option<usize>) -> Answer {
+    pub(crate) async fn send(&self, request: &Value, enough: Option<usize>) -> Answer {
         let stream = TcpStream::connect(self.address)
             .await
             .expect("a connection");
@@ -130,7 +130,7 @@ impl Client {
         let (parts, mut body) = response.into_parts();
         let mut bytes = Vec::new();
         let full = |bytes: &[u8]| {
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let lines = bytes.split(|byte| *byte == b'\n').count().saturating_sub(1);
             enough.is_some_and(|enough| lines >= enough)
         };
         while !full(&bytes) {
@@ -187,7 +187,7 @@ impl Client {
     }
 
     /// Does something that the recorder did beside its lines; it must succeed.
-    pub async fn must(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn must(&self, method: &str, path: &str, body: Value) -> Value {
         let kind = if method == "PATCH" {
             "application/merge-patch+json"
         } else {
@@ -205,7 +205,7 @@ impl Client {
 
 /// What came of a replay.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     agree: usize,
     worded: usize,
     refusals: usize,
@@ -214,7 +214,7 @@ pub struct Report {
 
 impl Report {
     /// Notes how one line went.
-    pub fn note(&mut self, line: &Line, answer: &Answer, names: &Names) {
+    pub(crate) fn note(&mut self, line: &Line, answer: &Answer, names: &Names) {
         match shape::compare(line, answer, names) {
             Ok(()) => self.agree += 1,
             Err(why) => self.differ.push((line.id().to_owned(), why)),
@@ -229,7 +229,7 @@ impl Report {
 
     /// Prints the count and holds it against the table of reasons: every disagreement must have its
     /// reason, every reason its disagreement, and at least `least` percent must agree.
-    pub fn judge(&self, name: &str, reasons: &[(&str, &str)], least: usize) {
+    pub(crate) fn judge(&self, name: &str, reasons: &[(&str, &str)], least: usize) {
         let total = self.agree + self.differ.len();
         println!("{name}: {} of {total} agree", self.agree);
         println!(

@@ -1,6 +1,5 @@
 //! The lab answers as the recorded servers did: every recorded request is sent again, in order.
 #![expect(
-    missing_docs,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a test that reports"

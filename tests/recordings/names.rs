@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 /// Recorded names and the lab's.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     texts: BTreeMap<String, String>,
     versions: BTreeMap<u64, u64>,
 }
 
 impl Names {
     /// Learns from a pair of answers to the same request.
-    pub fn learn(&mut self, recorded: &Value, ours: &Value) {
+    pub(crate) fn learn(&mut self, recorded: &Value, ours: &Value) {
         if let (Some(theirs), Some(mine)) = (recorded.get("metadata"), ours.get("metadata")) {
             for field in ["uid", "name"] {
                 if field == "name" && theirs.get("generateName").is_none() {
@@ -44,7 +44,7 @@ impl Names {
     }
 
     /// Says what a recorded version is here.
-    pub fn version_is(&mut self, recorded: u64, ours: u64) {
+    pub(crate) fn version_is(&mut self, recorded: u64, ours: u64) {
         self.versions.insert(recorded, ours);
     }
 
@@ -53,7 +53,7 @@ impl Names {
             return *ours;
         }
         // Versions that the recorder made up are sent as they are.
-        if recorded < 100 || recorded > 1_000_000 || !nearest {
+        if !nearest || !(100..=1_000_000).contains(&recorded) {
             return recorded;
         }
         self.versions
@@ -63,7 +63,7 @@ impl Names {
     }
 
     /// A request as it is to be sent to the lab.
-    pub fn translate(&self, request: &Value) -> Value {
+    pub(crate) fn translate(&self, request: &Value) -> Value {
         let mut request = self.value(request, "");
         let path = request["path"].as_str().unwrap_or("").to_owned();
         if let Some((path, query)) = path.split_once('?') {
@@ -101,7 +101,7 @@ impl Names {
     }
 
     /// A text with the recorded names in it replaced by the lab's.
-    pub fn translate_text(&self, text: &str) -> String {
+    pub(crate) fn translate_text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (theirs, mine) in &self.texts {
             if text.contains(theirs.as_str()) {

@@ -35,7 +35,7 @@ const WORDS: &[&str] = &[
 ];
 
 /// What is different, if anything.
-pub fn compare(line: &Line, answer: &Answer, names: &Names) -> Result<(), String> {
+pub(crate) fn compare(line: &Line, answer: &Answer, names: &Names) -> Result<(), String> {
     let recorded = line.response();
     if recorded["status"] != answer.status {
         return Err(format!(
@@ -64,7 +64,8 @@ pub fn compare(line: &Line, answer: &Answer, names: &Names) -> Result<(), String
         } else {
             media(theirs) == media(&mine)
         };
-        if !same && !(theirs.is_empty() && field == "Content-Type") {
+        let untold = theirs.is_empty() && field == "Content-Type";
+        if !same && !untold {
             return Err(format!("{field} {mine:?} and not {theirs:?}"));
         }
     }
@@ -329,7 +330,7 @@ impl Shape<'_> {
 }
 
 fn is_time(text: &str) -> bool {
-    text.len() > 18 && text.as_bytes()[4] == b'-' && text.contains("T") && text.ends_with('Z')
+    text.len() > 18 && text.as_bytes()[4] == b'-' && text.contains('T') && text.ends_with('Z')
 }
 
 fn is_stub(item: &Value) -> bool {

@@ -22,6 +22,9 @@ pub(super) enum Task {
     Emptier(String),
 }
 
+/// Names and how often each was met, in the order of the first.
+type Counts = Vec<(String, usize)>;
+
 /// Tasks in the order of their writes.
 pub(super) type Tasks = VecDeque<Task>;
 
@@ -194,10 +197,10 @@ impl State {
         }
     }
 
-    /// The five conditions by which the namespace controller reports what is left.
-    fn namespace_conditions(&self, namespace: &Value, left: &[Key]) -> Value {
-        let mut holders: Vec<(String, usize)> = Vec::new();
-        let mut kinds: Vec<(String, usize)> = Vec::new();
+    /// How many objects of each resource are left, and how many each finalizer holds.
+    fn count_left(&self, left: &[Key]) -> (Counts, Counts) {
+        let mut holders: Counts = Vec::new();
+        let mut kinds: Counts = Vec::new();
         for key in left {
             let resource = if key.resource.contains('.') {
                 key.resource.clone()
@@ -211,6 +214,12 @@ impl State {
                 }
             }
         }
+        (kinds, holders)
+    }
+
+    /// The five conditions by which the namespace controller reports what is left.
+    fn namespace_conditions(&self, namespace: &Value, left: &[Key]) -> Value {
+        let (kinds, holders) = self.count_left(left);
         let remaining: Vec<String> = kinds
             .iter()
             .map(|(kind, n)| format!("{kind} has {n} resource instances"))
