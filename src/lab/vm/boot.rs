@@ -48,7 +48,7 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
             .pointer("/containerDisk/image")
             .and_then(Value::as_str)
         {
-            if matches!(root, Root::Missing) {
+            if matches!(root, Root::Missing) && !holds_nothing(image) {
                 root = Root::Ephemeral(Os::from_reference(image));
             }
         } else if let Some(open) = open(volume) {
@@ -74,6 +74,12 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
             .unwrap_or(ROOT_SPACE),
         entropy: ctx.seed.wrapping_add(boot),
     }
+}
+
+/// Images named `blank` hold an empty disk, as the one of the recordings.
+fn holds_nothing(image: &str) -> bool {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    name.split([':', '@']).next() == Some("blank")
 }
 
 fn data_disk(device: &Value, name: String, open: Attached) -> GuestDisk {

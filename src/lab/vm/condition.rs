@@ -104,6 +104,14 @@ pub(super) fn remove(object: &mut Value, kind: &str) {
     }
 }
 
+/// Moves a condition behind the others.
+pub(super) fn to_end(object: &mut Value, kind: &str) {
+    if let Some(entry) = get(object, kind).cloned() {
+        remove(object, kind);
+        put(object, entry);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -529,6 +529,7 @@ fn restart_required(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value
             times: Times::Transition,
         },
     );
+    condition::to_end(vm, "RestartRequired");
 }
 
 /// A template without the fields that can change under a running guest.

@@ -216,6 +216,8 @@ fn instance_changed(ctx: &Ctx, change: &Change) -> Result<(), ApiError> {
             node::stopped(ctx, &domain.uid, false)?;
         }
     } else {
+        // The VM's controller sees each state before the VMI's own takes it further.
+        machine::reconcile(ctx, &at)?;
         vmi::reconcile(ctx, &at)?;
         for job in ctx.store.list(VMIM, Some(&at.0)) {
             if meta::text(&job, "/spec/vmiName") == at.1 {

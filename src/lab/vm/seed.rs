@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use super::keys::VERSION;
+use super::subresources::GROUP;
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, Store, meta};
 use crate::lab::world;
@@ -24,6 +25,9 @@ pub fn seed(store: &Store, site: Site) -> Result<(), ApiError> {
         store.create("nodes", node(site, name, world::node_ip(site, n)))?;
     }
     store.create("kubevirts.kubevirt.io", kubevirt())?;
+    for version in ["v1", "v1alpha3"] {
+        store.create("apiservices.apiregistration.k8s.io", aggregation(version))?;
+    }
     Ok(())
 }
 
@@ -74,6 +78,42 @@ fn node(site: Site, name: &str, ip: Ipv4Addr) -> Value {
                 "machineID": "", "systemUUID": "",
             },
         },
+    })
+}
+
+/// How the subresource API is registered with the aggregator.
+fn aggregation(version: &str) -> Value {
+    json!({
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {
+            "name": format!("{version}.{GROUP}"),
+            "labels": {
+                "app.kubernetes.io/component": "kubevirt",
+                "app.kubernetes.io/managed-by": "virt-operator",
+                "kubevirt.io": "virt-api-aggregator",
+            },
+            "annotations": {
+                "certificates.kubevirt.io/secret": "kubevirt-virt-api-certs",
+                "kubevirt.io/customizer-identifier": "lab",
+                "kubevirt.io/generation": "1",
+                "kubevirt.io/install-strategy-identifier": "lab",
+                "kubevirt.io/install-strategy-registry": "quay.io/kubevirt",
+                "kubevirt.io/install-strategy-version": VERSION,
+            },
+        },
+        "spec": {
+            "service": {"namespace": "kubevirt", "name": "virt-api", "port": 443},
+            "group": GROUP,
+            "version": version,
+            "caBundle": "",
+            "groupPriorityMinimum": 1000,
+            "versionPriority": 15,
+        },
+        "status": {"conditions": [{
+            "type": "Available", "status": "True", "lastTransitionTime": meta::now(),
+            "reason": "Passed", "message": "all checks passed",
+        }]},
     })
 }
 

@@ -108,6 +108,11 @@ fn pending(ctx: &Ctx, vmi: &Arc<Value>) -> Result<(), ApiError> {
 }
 
 fn waits_for_claim(vmi: &mut Value, text: &str) {
+    if condition::get(vmi, "Synchronized").is_some() {
+        // From the second look on, virt-controller writes PodScheduled anew, behind the others.
+        condition::to_end(vmi, "PodScheduled");
+        return;
+    }
     for condition in [
         Condition {
             kind: "Ready",
@@ -201,6 +206,9 @@ fn scheduling(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
     let waiting = items(&pod, "/status/containerStatuses")
         .iter()
         .find_map(|status| status.pointer("/state/waiting").cloned());
+    if node.is_empty() && unscheduled.is_none() {
+        return Ok(());
+    }
     modify(ctx, vmi, |vmi| {
         vmi["status"]["activePods"][&uid] = json!(node);
         vmi["status"]["qosClass"] = json!("Burstable");
@@ -225,17 +233,15 @@ fn scheduling(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
     if phase(&pod) != "Running" {
         return Ok(());
     }
+    let statuses = volume_statuses(ctx, vmi, false);
     modify(ctx, vmi, |vmi| {
         condition::remove(vmi, "Synchronized");
         vmi["metadata"]["labels"][NODE_LABEL] = json!(node);
         vmi["status"]["nodeName"] = json!(node);
         vmi["status"]["migrationTransport"] = json!("Unix");
         vmi["status"]["interfaces"] = interfaces(vmi);
-        advance(vmi, "Scheduled");
-    })?;
-    let statuses = volume_statuses(ctx, vmi, false);
-    modify(ctx, vmi, |vmi| {
         vmi["status"]["volumeStatus"] = statuses.clone();
+        advance(vmi, "Scheduled");
     })?;
     Ok(())
 }

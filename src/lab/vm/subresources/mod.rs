@@ -184,6 +184,15 @@ fn info(what: &str) -> Value {
             "registry": "quay.io/kubevirt", "tag": VERSION, "digest": "", "imagePrefix": "",
             "gsImage": "",
         }),
-        _ => json!({"apiserver": {"connectivity": "ok", "version": {"major": "1", "minor": "36"}}}),
+        _ => json!({
+            "apiserver": {"connectivity": "ok", "version": {
+                "buildDate": "1970-01-01T00:00:00Z", "compiler": "none", "emulationMajor": "1",
+                "emulationMinor": "36", "gitCommit": "lab", "gitTreeState": "clean",
+                "gitVersion": "v1.36.2", "goVersion": "none", "major": "1",
+                "minCompatibilityMajor": "1", "minCompatibilityMinor": "35", "minor": "36",
+                "platform": "linux/amd64",
+            }},
+            "config-resource-version": "1",
+        }),
     }
 }
