@@ -314,6 +314,37 @@ fn a_killed_probe_writes_no_more_and_quit_ends_it() {
     assert!(daemon.has_ended());
 }
 
+/// A canary's flush fails and takes with it what the load had written before: the next flush, which
+/// succeeds, proves nothing about those writes.
+#[test]
+fn a_failed_flush_is_never_made_good_by_a_later_one() {
+    let bench = Bench::new(1, 1, false, 10);
+    let daemon = bench.start();
+    let mut host = Host::attach(&daemon, 0);
+    host.fill(1);
+    host.send(&ToGuest::Start {
+        rate: 500,
+        batch: 1_000_000,
+    });
+    let issued = || history(&bench, &Heard::default()).len();
+    while issued() < 5 {
+        host.next().unwrap();
+    }
+    bench.rack.disk(0).fail_flushes(1);
+    host.send(&ToGuest::Canary);
+    host.until("the canary's failure", is_unknown);
+    host.stop();
+    bench.rack.cut();
+    bench.rack.power_on();
+    let heard = Heard::of(&host.frames);
+    let lost = heard
+        .unknown
+        .iter()
+        .filter(|(writer, _)| *writer != WRITER_CANARY);
+    assert!(lost.count() >= 5);
+    assert_kept(&history(&bench, &heard), &bench.scan().0);
+}
+
 #[test]
 fn a_verifying_probe_holds_and_writes_canaries_only_when_told() {
     let mut bench = Bench::new(2, 1, false, 6);
