@@ -30,6 +30,16 @@ pub(super) struct Write {
     pub(super) new: Page,
 }
 
+/// Writes that a log keeps at most; the snapshot itself has all of them.
+const LOGGED: usize = 8192;
+
+/// Forgets the oldest writes of a log that grew too long.
+pub(super) fn bound(log: &mut Vec<Write>) {
+    if log.len() > LOGGED {
+        log.drain(..log.len() - LOGGED / 2);
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Cached {
     order: u64,
@@ -101,7 +111,7 @@ pub(super) struct Image {
     writes: u64,
     /// Open handles by id.
     pub(super) attached: BTreeMap<u64, Attachment>,
-    /// Durable writes since the last mirror snapshot, kept while primary.
+    /// The latest durable writes since the last mirror snapshot, kept while primary.
     pub(super) log: Vec<Write>,
     /// Distinguishes a recreated image from its predecessor.
     pub(super) birth: u64,
@@ -181,6 +191,7 @@ impl Image {
                 old,
                 new: page.clone(),
             });
+            bound(&mut self.log);
         }
         self.pages.set(index, page);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::core::{Core, Key, Now};
-use super::image::{Image, Mirror, Point, SyncInfo, Write};
+use super::image::{Image, Mirror, Point, SyncInfo, Write, bound};
 use super::pages::{Page, Pages};
 use super::strike::Skew;
 use crate::history::event::Site;
@@ -29,7 +29,7 @@ const RECENT: usize = 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     pub(super) pages: Pages,
-    /// Durable writes since the snapshot before, oldest first.
+    /// Durable writes since the snapshot before, oldest first, bounded.
     pub(super) log: Vec<Write>,
     /// Whether this is the last snapshot before a demotion.
     pub(super) demoted: bool,
@@ -147,6 +147,7 @@ impl Core {
                 for (id, mut member) in oldest.members {
                     if let Some(next) = queue.cuts[0].members.get_mut(&id) {
                         member.log.append(&mut next.log);
+                        bound(&mut member.log);
                         next.log = member.log;
                     }
                 }

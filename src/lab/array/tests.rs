@@ -367,6 +367,38 @@ async fn the_daemon_keeps_the_schedule_and_promotion_takes_lab_time() {
     daemon.await.unwrap();
 }
 
+#[test]
+fn a_peer_out_of_reach_costs_bounded_memory_and_catches_up() {
+    let mut core = mirrored();
+    core.link = false;
+    let open = core.attach(&key(Primary), "n", true).unwrap();
+    for t in 10..1000_u64 {
+        core.tick(at(t));
+        for n in 0..20 {
+            let byte = u8::try_from(1 + (t + n) % 250).unwrap();
+            core.write(&key(Primary), open, n, &[byte; PAGE], true)
+                .unwrap();
+        }
+    }
+    let waiting: usize = core
+        .queues
+        .values()
+        .flat_map(|q| &q.cuts)
+        .map(|c| c.members["a"].log.len())
+        .sum();
+    let cuts: usize = core.queues.values().map(|q| q.cuts.len()).sum();
+    assert!(
+        cuts <= 6 && waiting < 20_000,
+        "{cuts} snapshots, {waiting} writes"
+    );
+    core.link = true;
+    pass(&mut core, 1000..1040);
+    let replica = core.image(&key(Secondary)).unwrap().pages.clone();
+    let last = core.info(&key(Primary)).unwrap().time;
+    assert!(last > at(950).wall);
+    assert_eq!(replica.iter().count(), 20);
+}
+
 mod random {
     //! The replica is always the state at the point that it claims, whatever happens.
 
