@@ -478,3 +478,20 @@ async fn a_log_in_use_is_not_opened() {
     drop(log);
     assert_eq!(UndoLog::open(&world.path).expect("free").run(), "run-1");
 }
+
+#[tokio::test]
+async fn a_log_that_is_too_large_is_refused_and_left_whole() {
+    let world = world().await;
+    drop(UndoLog::create(&world.path, "run-1").expect("a log"));
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&world.path)
+        .expect("the log");
+    // Sparse: takes no room.
+    file.set_len(300 << 20).expect("longer");
+    assert!(matches!(
+        UndoLog::open(&world.path),
+        Err(UndoError::Broken { .. })
+    ));
+    assert_eq!(file.metadata().expect("there").len(), 300 << 20);
+}

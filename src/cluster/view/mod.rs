@@ -5,86 +5,26 @@
 //! wrote are seen at once, before the watch delivers them.
 
 mod gone;
+mod registry;
+mod scope;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use futures::StreamExt as _;
-use kube::api::Api;
-use kube::runtime::utils::{ResetTimerBackoff, StreamBackoff};
-use kube::runtime::watcher;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(super) use self::registry::Registry;
+pub use self::scope::Scope;
 pub use self::store::Objects;
-use self::store::{Lenient, Store};
+use self::store::Store;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::kind::{Kind, ObjRef, Typed};
-use super::wait::{Wake, builder};
-use crate::history::event::Site;
-
-/// Which objects of a kind.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Those of one namespace.
-    Namespace(String),
-    /// All of them, in all namespaces.
-    All,
-    /// Those in all namespaces that match a label selector, such as `Owner::selector()`.
-    Labelled(String),
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Namespace(ns) => write!(f, "in {ns}"),
-            Self::All => f.write_str("everywhere"),
-            Self::Labelled(selector) => write!(f, "with {selector}"),
-        }
-    }
-}
-
-impl Scope {
-    /// The path of one list page.
-    pub(super) fn list_path(&self, kind: &Kind, limit: u32, token: &str) -> String {
-        let namespace = match self {
-            Self::Namespace(ns) => Some(ns.as_str()),
-            _ => None,
-        };
-        let mut path = format!("{}?limit={limit}", kind.path(namespace));
-        if let Self::Labelled(selector) = self {
-            path.push_str("&labelSelector=");
-            path.push_str(&escape(selector));
-        }
-        if !token.is_empty() {
-            path.push_str("&continue=");
-            path.push_str(&escape(token));
-        }
-        path
-    }
-}
-
-/// Percent-encodes a query value.
-fn escape(text: &str) -> String {
-    use fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
-        }
-    }
-    out
-}
+use super::kind::{ObjRef, Typed};
+use super::wait::Wake;
 
 /// What a look at the world found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,118 +168,5 @@ pub(super) fn lingering(
         None => "present, deletion not asked for".into(),
         Some(since) if finalizers.is_empty() => format!("being deleted since {}", since.0),
         Some(since) => format!("being deleted since {}, finalizers: {finalizers}", since.0),
-    }
-}
-
-/// The views of a cluster.
-#[derive(Default)]
-pub(super) struct Registry {
-    views: Mutex<HashMap<(TypeId, Scope), Box<dyn Erased>>>,
-}
-
-/// What can be done with a view of any type.
-trait Erased: Send + Sync {
-    fn as_any(&self) -> &dyn Any;
-    fn kind(&self) -> Kind;
-    fn offer(&self, scope: &Scope, object: &Value);
-}
-
-impl<T: Typed> Erased for View<T> {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn kind(&self) -> Kind {
-        T::KIND
-    }
-
-    fn offer(&self, scope: &Scope, object: &Value) {
-        let Ok(lenient) = serde_json::from_value::<Lenient<T>>(object.clone()) else {
-            return;
-        };
-        if store::in_scope(scope, lenient.metadata()) && self.lock().offer(lenient) {
-            self.shared.changes.send_modify(|version| *version += 1);
-        }
-    }
-}
-
-impl Registry {
-    /// The view of a kind and scope, started if it is the first.
-    pub(super) fn view<T: Typed>(
-        &self,
-        site: Site,
-        client: &kube::Client,
-        scope: &Scope,
-    ) -> View<T> {
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = views
-            .entry((TypeId::of::<T>(), scope.clone()))
-            .or_insert_with(|| Box::new(start::<T>(site, client.clone(), scope)));
-        entry
-            .as_any()
-            .downcast_ref::<View<T>>()
-            .expect("the key holds the type")
-            .clone()
-    }
-
-    /// Shows an object that was just written to the views that would see it anyway.
-    pub(super) fn offer(&self, reference: &ObjRef, object: &Value) {
-        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((_, scope), view) in views.iter() {
-            if view.kind() == reference.kind {
-                view.offer(scope, object);
-            }
-        }
-    }
-}
-
-fn start<T: Typed>(site: Site, client: kube::Client, scope: &Scope) -> View<T> {
-    let kind = T::KIND;
-    let resource = kind.resource();
-    let (api, config): (Api<Lenient<T>>, _) = match scope {
-        Scope::Namespace(ns) if kind.namespaced => (
-            Api::namespaced_with(client, ns, &resource),
-            watcher::Config::default(),
-        ),
-        Scope::Labelled(selector) => (
-            Api::all_with(client, &resource),
-            watcher::Config::default().labels(selector),
-        ),
-        Scope::Namespace(_) | Scope::All => {
-            (Api::all_with(client, &resource), watcher::Config::default())
-        }
-    };
-    let store = Arc::new(Mutex::new(Store::default()));
-    let (changes, _) = watch::channel(0);
-    let task = {
-        let (store, changes) = (Arc::clone(&store), changes.clone());
-        let what = format!("{kind} {scope} on the {site} site");
-        tokio::spawn(async move {
-            let backoff = watcher::ExponentialBackoff::from(builder());
-            // Restarting a list counts as progress for the stream, so only calm resets the delay.
-            let backoff = ResetTimerBackoff::new(backoff, Duration::from_secs(10));
-            let events = StreamBackoff::new(watcher(api, config).boxed(), backoff);
-            let mut events = std::pin::pin!(events);
-            while let Some(event) = events.next().await {
-                if let Err(e) = &event {
-                    tracing::debug!(what, error = %e, "watch failed; it will be resumed");
-                }
-                let news = store
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .apply(event);
-                if news {
-                    changes.send_modify(|version| *version += 1);
-                }
-            }
-        })
-    };
-    View {
-        shared: Arc::new(Shared {
-            what: format!("{kind} {scope} on the {site} site"),
-            store,
-            changes,
-            _task: AbortOnDropHandle::new(task),
-        }),
     }
 }

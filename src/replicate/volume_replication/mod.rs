@@ -1,14 +1,17 @@
 //! csi-addons VolumeReplication, one per PVC and of the same name. The peers' objects are separate:
 //! each site's controller knows only its own side.
 
+mod look;
+
 use serde_json::{Value, json};
 
-use super::gate::{self, Mode, Question, SourceVm};
-use super::state::{Observation, VolumeState, demoted, demoted_clean, promoted, synced_after};
+pub(super) use self::look::{observe, question, wake};
+use self::look::{seen, source_vm};
+use super::gate::{self, Mode, SourceVm};
+use super::state::{VolumeState, demoted, demoted_clean, promoted, synced_after};
 use super::{Goal, Pass, Progress, Set, Work};
-use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crate::cluster::crd::replication::{ReplicationState, VolumeReplication};
-use crate::cluster::{Cluster, Error, ObjRef, Patch, Propagation, Scope, Sites, Typed as _, Wake};
+use crate::cluster::{Error, ObjRef, Patch, Propagation, Typed as _};
 use crate::history::event::Site;
 
 /// The driver; holds the class of both sites.
@@ -209,34 +212,6 @@ async fn release(work: &Work<'_>, discard_replicas: bool) -> Result<Progress, Er
     Ok(progress)
 }
 
-/// The set's objects as the site's watch has them; our own writes are in it at once.
-fn seen(work: &Work<'_>, site: Site) -> Vec<(String, VolumeState)> {
-    let set = work.set;
-    let view = work
-        .sites
-        .of(site)
-        .view::<VolumeReplication>(&Scope::Namespace(set.namespace.clone()));
-    let volumes = view.peek(|objects| {
-        set.pvcs
-            .iter()
-            .map(|pvc| {
-                let state = match objects.get(&set.namespace, pvc) {
-                    Some(vr) => VolumeState::Seen(Box::new(vr.clone())),
-                    None => VolumeState::Absent,
-                };
-                (pvc.clone(), state)
-            })
-            .collect()
-    });
-    volumes.unwrap_or_else(|| {
-        let why = format!("no list of VolumeReplications from the {site} site yet");
-        set.pvcs
-            .iter()
-            .map(|pvc| (pvc.clone(), VolumeState::Unknown(why.clone())))
-            .collect()
-    })
-}
-
 fn all(
     volumes: &[(String, VolumeState)],
     judge: impl Fn(&VolumeReplication) -> Progress,
@@ -252,85 +227,4 @@ fn all(
                 VolumeState::Unknown(why) => Progress::Pending(why.clone()),
             })
         })
-}
-
-/// Changes that are worth another step.
-pub(super) fn wake(work: &Work<'_>) -> Wake {
-    let scope = Scope::Namespace(work.set.namespace.clone());
-    [Site::Primary, Site::Secondary]
-        .into_iter()
-        .fold(Wake::paced(), |wake, site| {
-            let cluster = work.sites.of(site);
-            wake.and(cluster.view::<VolumeReplication>(&scope).changes())
-                .and(cluster.view::<VirtualMachineInstance>(&scope).changes())
-        })
-}
-
-/// Reads the set's objects afresh from the server.
-pub(super) async fn observe(cluster: &Cluster, set: &Set) -> Result<Observation, Error> {
-    let mut volumes = Vec::with_capacity(set.pvcs.len());
-    for pvc in &set.pvcs {
-        let state = match cluster
-            .find::<VolumeReplication>(&set.namespace, pvc)
-            .await?
-        {
-            Some(vr) => VolumeState::Seen(Box::new(vr)),
-            None => VolumeState::Absent,
-        };
-        volumes.push((pvc.clone(), state));
-    }
-    Ok(Observation {
-        site: cluster.site(),
-        volumes,
-    })
-}
-
-/// Gathers what the gate needs to know before `site` is promoted, afresh from the other site.
-pub(super) async fn question(sites: &Sites, set: &Set, site: Site, mode: Mode) -> Question {
-    let peer = sites.of(site.peer());
-    // The VM first: what is gone now and may not come back cannot write after the volumes were read.
-    let source_vm = source_vm(peer, set).await;
-    let source = match observe(peer, set).await {
-        Ok(observation) => observation.volumes,
-        Err(e) => {
-            let why = e.to_string();
-            set.pvcs
-                .iter()
-                .map(|pvc| (pvc.clone(), VolumeState::Unknown(why.clone())))
-                .collect()
-        }
-    };
-    Question {
-        site,
-        mode,
-        source_vm,
-        source,
-    }
-}
-
-/// What a site says about the set's VM.
-async fn source_vm(cluster: &Cluster, set: &Set) -> SourceVm {
-    let vmi = match cluster
-        .find::<VirtualMachineInstance>(&set.namespace, &set.vm)
-        .await
-    {
-        Ok(vmi) => vmi,
-        Err(e) => return SourceVm::Unknown(e.to_string()),
-    };
-    if let Some(vmi) = vmi {
-        return SourceVm::Present(vmi.describe());
-    }
-    let vm = match cluster
-        .find::<VirtualMachine>(&set.namespace, &set.vm)
-        .await
-    {
-        Ok(vm) => vm,
-        Err(e) => return SourceVm::Unknown(e.to_string()),
-    };
-    match vm {
-        Some(vm) if vm.metadata.deletion_timestamp.is_none() && vm.will_start() => {
-            SourceVm::Present("no VMI, but the VM's run strategy will start one".into())
-        }
-        _ => SourceVm::Gone,
-    }
 }
