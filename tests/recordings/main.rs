@@ -9,4 +9,5 @@ mod core;
 mod crds;
 mod harness;
 mod names;
+mod published;
 mod shape;
