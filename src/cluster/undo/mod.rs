@@ -8,6 +8,8 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -61,6 +63,8 @@ pub enum Undo {
     Command {
         /// Program and arguments.
         argv: Vec<String>,
+        /// The folder that it runs in, absolute, so that a later process runs it the same way.
+        dir: PathBuf,
     },
 }
 
@@ -78,7 +82,7 @@ impl Undo {
             Self::Unfence { site, name } => {
                 format!("lift NetworkFence {name} on the {site} site")
             }
-            Self::Command { argv } => format!("run {argv:?}"),
+            Self::Command { argv, .. } => format!("run {argv:?}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Undoing: reverse order, subjects side by side, everything awaited, and an account of what is left.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use futures::StreamExt as _;
 use serde_json::json;
@@ -138,7 +139,7 @@ async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Res
             subresource,
         } => put(sites.of(*site), deadline, object, subresource).await,
         Undo::Unfence { site, name } => unfence(run, sites.of(*site), deadline, name).await,
-        Undo::Command { argv } => return command(deadline, argv).await,
+        Undo::Command { argv, dir } => return command(deadline, argv, dir).await,
     };
     done.map_err(|e| e.to_string())
 }
@@ -247,12 +248,19 @@ async fn unfence(
     delete(run, cluster, deadline, &object, Some(&uid)).await
 }
 
-async fn command(deadline: &Deadline, argv: &[String]) -> Result<(), String> {
+async fn command(deadline: &Deadline, argv: &[String], dir: &Path) -> Result<(), String> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err("the command is empty".into());
     };
-    let work = tokio::process::Command::new(program)
+    // A relative path is relative to the folder; a bare name is looked up as usual.
+    let found = if program.contains('/') {
+        dir.join(program)
+    } else {
+        program.into()
+    };
+    let work = tokio::process::Command::new(found)
         .args(arguments)
+        .current_dir(dir)
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
         .output();

@@ -310,9 +310,13 @@ async fn patches_puts_and_commands_are_undone_and_told_when_they_fail() {
             object: vmi,
             subresource: "unfreeze".into(),
         },
-        Undo::Command { argv: touch },
+        Undo::Command {
+            argv: touch,
+            dir: "/".into(),
+        },
         Undo::Command {
             argv: vec!["false".into()],
+            dir: "/".into(),
         },
     ] {
         log.record(None, undo).await.expect("recorded");
@@ -447,6 +451,7 @@ async fn a_torn_last_line_is_dropped_and_a_broken_one_is_named() {
     assert_eq!(log.pending().len(), 1);
     let undo = Undo::Command {
         argv: vec!["true".into()],
+        dir: "/".into(),
     };
     log.record(None, undo)
         .await
