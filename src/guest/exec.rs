@@ -266,6 +266,8 @@ pub(super) async fn collect(
         // The command's end decides: it may end without reading all of its stdin, and a connection
         // that broke is seen by the reader.
         let ended = drive(read, feed).await;
+        // Unread messages would hold up the whole connection, and the close with it.
+        drop(reader);
         if let Err(error) = writer.close().await {
             tracing::trace!(%error, "the channel is closed already");
         }
@@ -371,6 +373,8 @@ impl Pump {
             () = closed.cancelled() => {}
             () = self.carry(&mut rest) => {}
         }
+        // Unread messages would hold up the whole connection, and the close with it.
+        drop(self.reader);
         if let Err(error) = self.writer.close().await {
             tracing::trace!(%error, "the channel is closed already");
         }

@@ -24,6 +24,8 @@ pub use super::exec::{Ended, Exit, Finished, Job, Output, Streams};
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// … and given up after this many unanswered.
 const KEEPALIVE_MAX: usize = 3;
+/// How long a goodbye may take on a connection that may be stuck.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Who logs in, and what is asked of the host key.
 #[derive(Debug, Clone)]
@@ -195,14 +197,20 @@ impl Shell {
         .await
     }
 
-    /// Says goodbye; the server then closes. Dropping the shell closes too, without the goodbye.
+    /// Says goodbye if that takes no more than a moment; the server then closes. Dropping the shell
+    /// closes too, without the goodbye.
     pub async fn close(self) {
         let bye = self
             .handle
-            .disconnect(Disconnect::ByApplication, "done", "en")
-            .await;
-        if let Err(error) = bye {
-            tracing::debug!(route = %self.route, %error, "the connection was gone already");
+            .disconnect(Disconnect::ByApplication, "done", "en");
+        match tokio::time::timeout(GOODBYE, bye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(route = %self.route, %error, "the connection was gone already");
+            }
+            Err(_elapsed) => {
+                tracing::debug!(route = %self.route, "the connection takes no goodbye");
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -240,6 +240,8 @@ async fn feeding(mut reader: ChannelReadHalf, feed: DuplexStream) {
 pub(crate) struct Cut<S> {
     inner: Option<S>,
     left: u64,
+    /// Who waits to read; a cut by a write must reach it.
+    reader: Option<Waker>,
 }
 
 impl<S> Cut<S> {
@@ -247,6 +249,7 @@ impl<S> Cut<S> {
         Self {
             inner: Some(inner),
             left: bytes,
+            reader: None,
         }
     }
 
@@ -254,6 +257,9 @@ impl<S> Cut<S> {
         self.left = self.left.saturating_sub(bytes as u64);
         if self.left == 0 {
             self.inner = None;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
         }
     }
 
@@ -278,6 +284,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cut<S> {
         if matches!(polled, Poll::Ready(Ok(()))) {
             buf.advance(read);
             self.spend(read);
+        }
+        if polled.is_pending() {
+            self.reader = Some(cx.waker().clone());
         }
         polled
     }

@@ -61,6 +61,8 @@ pub(super) async fn attach(
             end = talk => end,
         }
     };
+    // Unread frames would hold up the end of the channel; they come again.
+    drop(stdout);
     let finished = match stopped {
         Ok(()) => Some(ended.wait().await),
         // Why the channel ended says more than that nothing could be written to it.

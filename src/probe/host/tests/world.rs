@@ -37,6 +37,7 @@ pub(super) struct Guest {
     pub(super) noexec: Mutex<bool>,
     uploaded: Mutex<Option<Vec<u8>>>,
     pub(super) daemon: Mutex<Option<Arc<Daemon>>>,
+    /// Probes that were started; attempts that found one running do not count.
     pub(super) starts: AtomicU32,
     pub(super) scans: AtomicU32,
     /// So many scans break off half way.
@@ -74,7 +75,6 @@ impl Guest {
     }
 
     fn start(&self, text: &str) -> Result<String, (u32, String)> {
-        self.starts.fetch_add(1, Ordering::SeqCst);
         let failed = |error: String| (1, format!("error: {error}\n"));
         let config = Config::parse(text).map_err(|e| failed(e.to_string()))?;
         let mut place = held(&self.daemon);
@@ -83,6 +83,7 @@ impl Guest {
         }
         let daemon = Daemon::open(&config, &self.bench).map_err(|e| failed(e.to_string()))?;
         *place = Some(Arc::new(daemon));
+        self.starts.fetch_add(1, Ordering::SeqCst);
         drop(place);
         Ok("ready\n".into())
     }
