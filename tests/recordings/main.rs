@@ -8,6 +8,7 @@
 mod core;
 mod crds;
 mod harness;
+mod kubevirt;
 mod names;
 mod published;
 mod shape;
