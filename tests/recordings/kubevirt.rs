@@ -108,15 +108,12 @@ impl Site1 {
                 }
             }
         };
-        if tokio::time::timeout(Duration::from_secs(30), found)
-            .await
-            .is_err()
-        {
-            panic!(
-                "{resource} {name} stays {:#?}",
-                store.get(resource, namespace, name)
-            );
-        }
+        let in_time = tokio::time::timeout(Duration::from_secs(30), found).await;
+        assert!(
+            in_time.is_ok(),
+            "{resource} {name} stays {:#?}",
+            store.get(resource, namespace, name)
+        );
     }
 
     async fn ready(&self, namespace: &str, name: &str) {

@@ -114,7 +114,7 @@ mod tests {
         })
     }
 
-    fn vmi(phase: &str, condition: Value) -> Value {
+    fn vmi(phase: &str, condition: &Value) -> Value {
         json!({"metadata": {}, "status": {"phase": phase, "conditions": [condition]}})
     }
 
@@ -126,25 +126,25 @@ mod tests {
         let unschedulable =
             json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
         let paused = json!({"type": "Paused", "status": "True"});
-        let mut stopping = vmi("Running", json!({}));
+        let mut stopping = vmi("Running", &json!({}));
         stopping["metadata"]["deletionTimestamp"] = json!("t");
         let mut stopped = stopping.clone();
         stopped["status"]["phase"] = json!("Failed");
-        let mut moving = vmi("Running", paused.clone());
+        let mut moving = vmi("Running", &paused);
         moving["status"]["migrationState"] = json!({"startTimestamp": "t"});
         for (want, vm, vmi) in [
             ("Terminating", &dying, Some(stopping.clone())),
             ("Stopping", &vm, Some(stopping)),
             ("Migrating", &vm, Some(moving)),
-            ("Paused", &vm, Some(vmi("Running", paused))),
-            ("Running", &vm, Some(vmi("Running", json!({})))),
-            ("ErrorPvcNotFound", &vm, Some(vmi("Pending", pvc))),
+            ("Paused", &vm, Some(vmi("Running", &paused))),
+            ("Running", &vm, Some(vmi("Running", &json!({})))),
+            ("ErrorPvcNotFound", &vm, Some(vmi("Pending", &pvc))),
             (
                 "ErrorUnschedulable",
                 &vm,
-                Some(vmi("Scheduling", unschedulable)),
+                Some(vmi("Scheduling", &unschedulable)),
             ),
-            ("Starting", &vm, Some(vmi("Scheduled", json!({})))),
+            ("Starting", &vm, Some(vmi("Scheduled", &json!({})))),
             ("Stopped", &vm, Some(stopped)),
             ("Stopped", &vm, None),
         ] {

@@ -635,7 +635,6 @@ async fn planted_faults_strike() {
 
 #[tokio::test]
 async fn a_port_forward_dials_before_it_upgrades_and_carries_raw_bytes() {
-    use futures::{SinkExt, StreamExt};
     let mut rig = Rig::new().await;
     rig.create(VM, machine("bare", "Always", &blank()));
     rig.create(VM, machine("web", "Always", &fedora()));
@@ -677,6 +676,12 @@ async fn a_port_forward_dials_before_it_upgrades_and_carries_raw_bytes() {
             "{path}: {status} {body}"
         );
     }
+    streams(&mut rig).await;
+}
+
+/// The upgraded half of the test above.
+async fn streams(rig: &mut Rig) {
+    use futures::{SinkExt, StreamExt};
     let (near, far) = tokio::io::duplex(64 * 1024);
     tokio::spawn(serve(rig.kubevirt.subresources(), far));
     let url = "ws://lab/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/web/portforward/22/tcp";
@@ -719,7 +724,13 @@ async fn a_port_forward_dials_before_it_upgrades_and_carries_raw_bytes() {
         }
     });
     ended.await.expect("the cut ends the stream");
-    let (status, body) = rig.call(Method::GET, &get("web/portforward/22"), "").await;
+    let (status, body) = rig
+        .call(
+            Method::GET,
+            "virtualmachineinstances/web/portforward/22",
+            "",
+        )
+        .await;
     assert!(status == 500 && body.contains("dialing VM"), "{body}");
 }
 
