@@ -6,9 +6,13 @@
 
 pub mod api;
 pub mod array;
+mod assembly;
 pub mod clock;
+pub mod control;
 pub mod faults;
 pub mod guest;
 pub mod storage;
 pub mod vm;
 pub mod world;
+
+pub use assembly::{Lab, LabConfig, LabError};

@@ -205,6 +205,15 @@ impl Rendered {
         self.disks.root.is_some()
     }
 
+    /// Whether the first site makes any of its claims through CDI.
+    pub fn uses_cdi(&self) -> bool {
+        let templates = self.vm.pointer("/spec/dataVolumeTemplates");
+        !self.data_volumes.is_empty()
+            || templates
+                .and_then(Value::as_array)
+                .is_some_and(|t| !t.is_empty())
+    }
+
     /// How many claims the VM has, the root disk included.
     pub const fn claim_count(&self) -> usize {
         self.disks.claims.len()
