@@ -2,3 +2,13 @@
 //!
 //! Contract: announces before acting; everything a verdict needs becomes an event.
 //! May use: all modules but check, run, report, lab and cli.
+
+pub mod catalogue;
+mod member;
+mod step;
+mod trial;
+mod world;
+
+pub use member::Member;
+pub use trial::{Trial, heal};
+pub use world::{Mint, World, hex, short};

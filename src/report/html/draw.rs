@@ -63,7 +63,7 @@ pub(super) fn plot(timeline: &Timeline) -> Option<Plot> {
     if span <= 0.0 || timeline.series.is_empty() {
         return None;
     }
-    let x = |at: f64| LEFT + (at - timeline.start) / span * (WIDTH - LEFT - 8.0);
+    let x = |at: f64| LEFT + (at - timeline.start) / span * (WIDTH - LEFT - 16.0);
     let peak = timeline
         .series
         .iter()

@@ -1,0 +1,203 @@
+//! Whether a plan could run: read-only questions to both sites, all asked before the answer is given.
+
+use std::fmt::Write as _;
+
+use crate::cluster::crd::cdi::DataVolume;
+use crate::cluster::crd::csiaddons::{NetworkFence, NetworkFenceClass};
+use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use crate::cluster::crd::replication::{VolumeReplication, VolumeReplicationClass};
+use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
+use crate::history::event::Site;
+use crate::plan::Plan;
+use crate::plan::model::{Driver, Fencing, Workload};
+use crate::workload::Rendered;
+
+/// One question and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// Which site was asked.
+    pub site: Site,
+    /// What was asked.
+    pub what: String,
+    /// `None` when all is well; otherwise what is missing and what to do.
+    pub trouble: Option<String>,
+}
+
+/// Asks everything that the plan needs of both sites.
+pub async fn ask(plan: &Plan, rendered: &[(Workload, Rendered)], sites: &Sites) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for site in [Site::Primary, Site::Secondary] {
+        let cluster = sites.of(site);
+        let mut found = Found {
+            site,
+            findings: &mut findings,
+        };
+        if found.put("answers", cluster.versions().await.map(drop)) {
+            kinds(plan, rendered, cluster, &mut found).await;
+            classes(plan, cluster, &mut found).await;
+            rights(plan, cluster, &mut found).await;
+        }
+    }
+    findings
+}
+
+/// What is missing, as text; `None` when nothing is.
+pub fn missing(findings: &[Finding]) -> Option<String> {
+    let mut out = String::new();
+    for finding in findings {
+        if let Some(trouble) = &finding.trouble {
+            writeln!(out, "  {}: {}: {trouble}", finding.site, finding.what)
+                .expect("writing to a String");
+        }
+    }
+    (!out.is_empty()).then(|| out.trim_end().to_owned())
+}
+
+struct Found<'a> {
+    site: Site,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Found<'_> {
+    fn put(&mut self, what: impl Into<String>, answer: Result<(), Error>) -> bool {
+        let trouble = answer.err().map(|e| e.to_string());
+        let well = trouble.is_none();
+        self.findings.push(Finding {
+            site: self.site,
+            what: what.into(),
+            trouble,
+        });
+        well
+    }
+}
+
+async fn kinds(
+    plan: &Plan,
+    rendered: &[(Workload, Rendered)],
+    cluster: &Cluster,
+    found: &mut Found<'_>,
+) {
+    let mut needed: Vec<Kind> = vec![VirtualMachine::KIND, VirtualMachineInstance::KIND];
+    if rendered.iter().any(|(_, rendered)| rendered.uses_cdi()) {
+        needed.push(DataVolume::KIND);
+    }
+    match plan.protection().driver {
+        Driver::VolumeReplication { .. } => needed.push(VolumeReplication::KIND),
+    }
+    if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
+        needed.push(NetworkFence::KIND);
+    }
+    for kind in needed {
+        let answer = cluster
+            .resolve(&kind.api_version(), &kind.kind)
+            .await
+            .map(drop);
+        found.put(format!("serves {}", kind.label()), answer);
+    }
+}
+
+async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
+    match &plan.protection().driver {
+        Driver::VolumeReplication { class } => {
+            let answer = cluster
+                .get::<VolumeReplicationClass>("", class)
+                .await
+                .map(drop);
+            found.put(format!("has VolumeReplicationClass {class}"), answer);
+        }
+    }
+    if let Fencing::NetworkFence { class, .. } = &plan.protection().fencing {
+        let answer = cluster.get::<NetworkFenceClass>("", class).await.map(drop);
+        found.put(format!("has NetworkFenceClass {class}"), answer);
+    }
+    let named = plan.workloads().iter().flat_map(|w| {
+        let given = w.parameters.get("storageClass").cloned();
+        given.into_iter().chain(
+            w.data_volumes
+                .iter()
+                .filter_map(|d| d.storage_class.clone()),
+        )
+    });
+    let mut named: Vec<String> = named.collect();
+    named.sort();
+    named.dedup();
+    for class in named {
+        let answer = storage_class(cluster, &class).await;
+        found.put(format!("has StorageClass {class}"), answer);
+    }
+}
+
+async fn storage_class(cluster: &Cluster, name: &str) -> Result<(), Error> {
+    let kind = Kind::cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses");
+    cluster.read(&ObjRef::new(kind, "", name)).await.map(drop)
+}
+
+async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
+    let mut asks = Vec::new();
+    let mut want = |group: &'static str, resource: &'static str, verbs: &[&'static str]| {
+        asks.extend(verbs.iter().map(|verb| Ask {
+            verb,
+            group,
+            resource,
+            namespace: String::new(),
+        }));
+    };
+    let own: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+    want("", "namespaces", &["create", "delete"]);
+    want("", "persistentvolumeclaims", own);
+    want("", "persistentvolumes", own);
+    want("", "secrets", &["create", "delete"]);
+    want("kubevirt.io", "virtualmachines", own);
+    want(
+        "kubevirt.io",
+        "virtualmachineinstances",
+        &["get", "list", "watch"],
+    );
+    want(
+        "subresources.kubevirt.io",
+        "virtualmachines/stop",
+        &["update"],
+    );
+    want(
+        "subresources.kubevirt.io",
+        "virtualmachineinstances/portforward",
+        &["get"],
+    );
+    want(
+        "cdi.kubevirt.io",
+        "datavolumes",
+        &["get", "create", "delete"],
+    );
+    want(
+        "replication.storage.openshift.io",
+        "volumereplications",
+        own,
+    );
+    if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
+        want("csiaddons.openshift.io", "networkfences", own);
+    }
+    match cluster.denied(&asks).await {
+        Ok(denied) if denied.is_empty() => {
+            found.put(format!("grants {} rights", asks.len()), Ok(()));
+        }
+        Ok(denied) => {
+            for one in denied {
+                let what = format!("lets us {}", one.ask);
+                let why = if one.reason.is_empty() {
+                    "denied"
+                } else {
+                    &one.reason
+                };
+                let trouble = Some(format!("{why}; grant it, see docs/rbac.md"));
+                found.findings.push(Finding {
+                    site: found.site,
+                    what,
+                    trouble,
+                });
+            }
+        }
+        Err(error) => {
+            found.put("tells what we may do", Err(error));
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The catalogue as data: what each scenario is for, what it needs, does, checks, and where the
+//! idea comes from. Documentation, `list`, `explain` and the runner all read this table.
+
+use globset::Glob;
+
+/// The scenarios that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A VM on replicated storage boots, writes, restarts and still has everything.
+    BootReplicated,
+    /// A planned move loses nothing that was acknowledged.
+    RelocateZeroLoss,
+    /// The whole primary loses power under load; the secondary takes over.
+    FailoverNodeDown,
+    /// The secondary takes over although the primary lives and keeps trying to write.
+    FailoverPrimaryUp,
+}
+
+/// What a scenario needs of the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Replicated volumes on two sites.
+    Replication,
+    /// `faults.powerOff` and `faults.powerOn` in the plan.
+    PowerFault,
+}
+
+/// A row of the catalogue.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// Which.
+    pub kind: Kind,
+    /// Stable id.
+    pub id: &'static str,
+    /// What it proves, in a sentence.
+    pub purpose: &'static str,
+    /// What it needs.
+    pub needs: &'static [Need],
+    /// Its steps in order.
+    pub steps: &'static [Step],
+    /// The checks that must come to a verdict, by id.
+    pub checks: &'static [&'static str],
+    /// Whether every acknowledged write must survive.
+    pub zero_loss: bool,
+    /// Where the scenario comes from.
+    pub sources: &'static [&'static str],
+}
+
+/// The steps that scenarios are made of, in the field's order: settle, baseline, load, transition,
+/// quiesce, cold read, canary, cleanup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Make the VMs on the primary and wait until they run and answer over SSH.
+    Provision,
+    /// Upload the probe, open the data volumes and fill the cold regions.
+    Seed,
+    /// Protect every PVC and wait for a full sync of everything seeded.
+    Baseline,
+    /// Write until the warm-up is over and at least one more sync has happened under load.
+    Load,
+    /// Stop the writers with full accounting.
+    Quiesce,
+    /// Restart the VMs where they are.
+    Restart,
+    /// Stop the VMs while their writers still write.
+    StopSource,
+    /// Cut the power of the whole primary.
+    PowerOff,
+    /// Keep the primary from writing any more, by the plan's fencing method.
+    Fence,
+    /// Demote every volume on the primary and wait for the last sync.
+    Demote,
+    /// Bring PVs and PVCs to the secondary.
+    HandOver,
+    /// Promote every volume on the secondary.
+    Promote,
+    /// Start the VMs on the secondary and wait until they answer over SSH.
+    Recover,
+    /// Open the volumes read-only, write the canaries, then read everything back.
+    ReadBack,
+    /// Let the old side come back, unfence it, and undo everything.
+    Heal,
+}
+
+impl Step {
+    /// The step's name in events and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Seed => "seed",
+            Self::Baseline => "baseline",
+            Self::Load => "load",
+            Self::Quiesce => "quiesce",
+            Self::Restart => "restart",
+            Self::StopSource => "stop-source",
+            Self::PowerOff => "power-off",
+            Self::Fence => "fence",
+            Self::Demote => "demote",
+            Self::HandOver => "hand-over",
+            Self::Promote => "promote",
+            Self::Recover => "recover",
+            Self::ReadBack => "read-back",
+            Self::Heal => "heal",
+        }
+    }
+
+    /// What it does, for `explain`.
+    pub const fn does(self) -> &'static str {
+        match self {
+            Self::Provision => {
+                "make the VMs on the primary; wait until they run and answer over SSH"
+            }
+            Self::Seed => "upload the probe, open the data volumes, fill their cold regions",
+            Self::Baseline => "replicate every PVC; wait for a full sync of everything seeded",
+            Self::Load => "write until the warm-up is over and another sync happened under load",
+            Self::Quiesce => "stop the writers and account for everything issued",
+            Self::Restart => "stop and start the VMs where they are; the boot id must change",
+            Self::StopSource => "stop the VMs while their writers still write",
+            Self::PowerOff => "cut the power of every node of the primary under load",
+            Self::Fence => "keep the living primary from writing, by the plan's fencing method",
+            Self::Demote => "demote every volume on the primary; wait until the last data crossed",
+            Self::HandOver => "bring PVs and PVCs to the secondary, bound to the replicas",
+            Self::Promote => "promote every volume on the secondary, through the gate",
+            Self::Recover => "start the VMs on the secondary; wait until they answer over SSH",
+            Self::ReadBack => "open the volumes, write one canary each, read everything back cold",
+            Self::Heal => "bring the old side back, unfence it, undo everything",
+        }
+    }
+}
+
+#[cfg(test)]
+const ALWAYS: &[&str] = &["D2", "D3", "D4", "D5", "D6", "D7", "O1", "O2", "O4", "G1"];
+
+/// The catalogue, in the order in which a reader should meet it.
+pub const CATALOGUE: &[Spec] = &[
+    Spec {
+        kind: Kind::BootReplicated,
+        id: "boot.replicated",
+        purpose: "a VM on replicated volumes boots, writes, restarts and still has every acknowledged write",
+        needs: &[Need::Replication],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::Quiesce,
+            Step::Restart,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "O1", "O2", "O4", "G1",
+        ],
+        zero_loss: true,
+        sources: &[
+            "CNV: boot from a replicated volume",
+            "ocs-ci cnv workloads",
+            "kube-burner-ocp virt-density",
+        ],
+    },
+    Spec {
+        kind: Kind::RelocateZeroLoss,
+        id: "relocate.zero-loss",
+        purpose: "a planned move loses nothing: the guest writes until it is stopped, and every acknowledged write arrives",
+        needs: &[Need::Replication],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::StopSource,
+            Step::Demote,
+            Step::HandOver,
+            Step::Promote,
+            Step::Recover,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2",
+            "O4", "G1",
+        ],
+        zero_loss: true,
+        sources: &[
+            "RamenDR: relocate (primary and secondary, promotion and demotion)",
+            "Ceph CSI: demote, promote",
+            "ocs-ci regional-dr relocate",
+        ],
+    },
+    Spec {
+        kind: Kind::FailoverNodeDown,
+        id: "failover.unplanned.node-down",
+        purpose: "the whole primary loses power under load; what the secondary recovers is a whole, ordered, recent prefix",
+        needs: &[Need::Replication, Need::PowerFault],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::PowerOff,
+            Step::HandOver,
+            Step::Promote,
+            Step::Recover,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O4",
+            "G1",
+        ],
+        zero_loss: false,
+        sources: &[
+            "RamenDR: failover",
+            "Ceph CSI: force promote",
+            "CNV: VM failover",
+            "ocs-ci regional-dr, all nodes off",
+        ],
+    },
+    Spec {
+        kind: Kind::FailoverPrimaryUp,
+        id: "failover.unplanned.primary-up",
+        purpose: "the secondary takes over while the primary lives; the old guest is kept from writing before the new one does",
+        needs: &[Need::Replication],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::Fence,
+            Step::HandOver,
+            Step::Promote,
+            Step::Recover,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O4",
+            "G1",
+        ],
+        zero_loss: false,
+        sources: &[
+            "RamenDR: failover and fencing",
+            "csi-addons: NetworkFence",
+            "Ceph CSI: force promote",
+            "ocs-ci regional-dr, primary up",
+        ],
+    },
+];
+
+/// The row of a scenario by id.
+pub fn by_id(id: &str) -> Option<&'static Spec> {
+    CATALOGUE.iter().find(|spec| spec.id == id)
+}
+
+/// The scenarios that the plan's ids and globs name, each once, in the plan's order; within a glob
+/// in the catalogue's. The text of the first pattern that is no glob or matches nothing otherwise.
+pub fn select(patterns: &[String]) -> Result<Vec<&'static Spec>, String> {
+    let mut chosen: Vec<&'static Spec> = Vec::new();
+    for pattern in patterns {
+        let glob = Glob::new(pattern)
+            .map_err(|error| error.to_string())?
+            .compile_matcher();
+        let mut any = false;
+        for spec in CATALOGUE.iter().filter(|spec| glob.is_match(spec.id)) {
+            any = true;
+            if chosen.iter().all(|c| c.kind != spec.kind) {
+                chosen.push(spec);
+            }
+        }
+        if !any {
+            let known: Vec<_> = CATALOGUE.iter().map(|spec| spec.id).collect();
+            return Err(format!(
+                "`{pattern}` matches no scenario; there are {}",
+                known.join(", ")
+            ));
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_judges_the_image_and_cleans_up() {
+        for spec in CATALOGUE {
+            for check in ALWAYS {
+                assert!(spec.checks.contains(check), "{} lacks {check}", spec.id);
+            }
+            assert_eq!(spec.steps.last(), Some(&Step::Heal), "{}", spec.id);
+            let read = spec.steps.iter().position(|s| *s == Step::ReadBack);
+            let load = spec.steps.iter().position(|s| *s == Step::Load);
+            assert!(load < read, "{} reads before it writes", spec.id);
+        }
+    }
+
+    #[test]
+    fn zero_loss_scenarios_are_exactly_those_judged_by_d1() {
+        for spec in CATALOGUE {
+            assert_eq!(spec.zero_loss, spec.checks.contains(&"D1"), "{}", spec.id);
+        }
+    }
+
+    #[test]
+    fn selection_follows_the_plan_and_repeats_nothing() {
+        let ids = |patterns: &[&str]| {
+            let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+            select(&patterns).map(|specs| specs.iter().map(|s| s.id).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            ids(&[
+                "failover.*",
+                "boot.replicated",
+                "failover.unplanned.node-down"
+            ]),
+            Ok(vec![
+                "failover.unplanned.node-down",
+                "failover.unplanned.primary-up",
+                "boot.replicated"
+            ])
+        );
+        assert!(ids(&["migrate.*"]).is_err_and(|e| e.contains("migrate.*")));
+        assert!(ids(&["[", "boot.*"]).is_err());
+    }
+}

@@ -1,0 +1,293 @@
+//! One VM under test in one trial: what it is, where it is, and what is known of it so far.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::world::{World, hex};
+use crate::cluster::{Cluster, ObjRef, Owner, crd::kubevirt::VirtualMachine};
+use crate::guest::{HostKeyRule, Login, Route};
+use crate::history::event::{Fact, LedgerMode, Site, Stage, VolumeFact};
+use crate::history::recorder::Scope;
+use crate::plan::model::{self, LedgerKind, VolumeMode, Workload};
+use crate::probe::config;
+use crate::probe::host::{Prober, Reach};
+use crate::probe::layout::{CELL, Layout, LayoutSpec, mix};
+use crate::replicate::{Evidence, Set, Work, handover::Captured};
+use crate::workload::{Identity, Instance, Rendered, Root, Subject, fit_name};
+
+/// A probe run of a member, as its events name it.
+pub(super) struct Incarnation {
+    /// 16 hex digits.
+    pub(super) name: String,
+    /// As it stands in cells.
+    pub(super) number: u64,
+    /// Regions by volume ordinal.
+    pub(super) layouts: Vec<Layout>,
+}
+
+/// A VM under test.
+pub struct Member {
+    /// Scope of its events.
+    pub(super) scope: Scope,
+    /// On whose behalf its objects are made.
+    pub(super) owner: Owner,
+    /// Its plan workload.
+    pub(super) workload: Workload,
+    /// Its objects.
+    pub(super) subject: Subject,
+    /// Its volumes, which move together.
+    pub(super) set: Set,
+    /// Its data volumes.
+    pub(super) volumes: Vec<VolumeFact>,
+    /// Volume ids as they stand in cells, by ordinal.
+    pub(super) vol_ids: Vec<[u8; 16]>,
+    /// The seed of its address stream and payloads.
+    pub(super) seed: u64,
+    /// Whether it moves by plan, so that nothing may be forced.
+    pub(super) planned: bool,
+    /// Where it should be.
+    pub(super) site: Site,
+    /// Claims and volumes as they stood on the first site.
+    pub(super) captured: Vec<Captured>,
+    /// What keeps the old side from writing.
+    pub(super) evidence: Option<Evidence>,
+    /// The incarnation that wrote the load.
+    pub(super) load: Option<Incarnation>,
+    /// Its probe, while it is listened to.
+    pub(super) loader: Option<Prober>,
+    /// Why it stopped short, if it did.
+    pub(super) failed: Option<String>,
+}
+
+impl Member {
+    /// The `index`-th VM of a workload in a trial.
+    pub(super) fn new(
+        world: &World,
+        trial: &Scope,
+        namespace: &str,
+        (workload, rendered): (&Workload, &Rendered),
+        planned: bool,
+        index: u32,
+    ) -> anyhow::Result<Self> {
+        let name = fit_name(&workload.name, &index.to_string());
+        let lineage = format!("{namespace}/{name}");
+        let instance = Instance {
+            name: name.clone(),
+            namespace: namespace.to_owned(),
+            run: world.owner.run().to_owned(),
+            subject: name.clone(),
+            workload: workload.name.clone(),
+            ssh_public_key: world.key.public_line().context("the run's SSH key")?,
+            identity: Identity::derive(world.owner.run(), &lineage),
+            storage_class: None,
+        };
+        let subject = rendered.bind(&instance);
+        let vol_ids: Vec<[u8; 16]> = subject
+            .data_disks
+            .iter()
+            .map(|disk| vol_id(&world.run_id, &lineage, &disk.name))
+            .collect();
+        let volumes = subject
+            .data_disks
+            .iter()
+            .zip(&vol_ids)
+            .map(|(disk, id)| VolumeFact {
+                ordinal: disk.ordinal,
+                name: disk.name.clone(),
+                pvc: disk.pvc.clone(),
+                vol_id: hex(id),
+                volume_mode: disk.volume_mode.map_or("", VolumeMode::name).to_owned(),
+                ledger: match disk.ledger {
+                    LedgerKind::Raw => LedgerMode::Raw,
+                    LedgerKind::File => LedgerMode::File,
+                },
+            })
+            .collect();
+        let set = Set {
+            namespace: namespace.to_owned(),
+            vm: subject.vm.clone(),
+            pvcs: subject.claims.clone(),
+        };
+        let drawn = blake3::hash(lineage.as_bytes());
+        let drawn = u64::from_le_bytes(drawn.as_bytes()[..8].try_into().context("eight bytes")?);
+        Ok(Self {
+            scope: trial.subject(name),
+            owner: world.owner.lane(&lineage),
+            workload: workload.clone(),
+            subject,
+            set,
+            volumes,
+            vol_ids,
+            seed: mix(world.seed ^ drawn),
+            planned,
+            site: Site::Primary,
+            captured: Vec::new(),
+            evidence: None,
+            load: None,
+            loader: None,
+            failed: None,
+        })
+    }
+
+    /// Its name in events.
+    pub fn name(&self) -> &str {
+        self.scope.subject.as_deref().unwrap_or_default()
+    }
+
+    /// Records a fact about it.
+    pub(super) async fn tell(&self, world: &World, fact: Fact) -> anyhow::Result<()> {
+        world.recorder.record(&self.scope, fact).await?;
+        Ok(())
+    }
+
+    /// Records that a stage of its recovery closed.
+    pub(super) async fn stage(&self, world: &World, stage: Stage) -> anyhow::Result<()> {
+        self.tell(world, Fact::StageReached { stage }).await
+    }
+
+    /// The cluster where it should be.
+    pub(super) fn cluster<'w>(&self, world: &'w World) -> &'w Arc<Cluster> {
+        world.sites.of(self.site)
+    }
+
+    /// Its VM.
+    pub(super) fn vm(&self) -> ObjRef {
+        ObjRef::of::<VirtualMachine>(&self.subject.namespace, &self.subject.vm)
+    }
+
+    /// What the replication driver works on.
+    pub(super) fn work<'a>(&'a self, world: &'a World) -> Work<'a> {
+        Work {
+            sites: &world.sites,
+            owner: &self.owner,
+            set: &self.set,
+        }
+    }
+
+    /// How to reach its guest where it is; `address` is the VMI's, for routes that need it.
+    pub(super) fn reach(&self, world: &World, address: Option<&str>) -> anyhow::Result<Reach> {
+        let port = self.workload.ssh.port;
+        let target = || {
+            let host = address.context("the VMI has no address for a direct route yet")?;
+            Ok::<_, anyhow::Error>(crate::guest::HostPort::new(host, port))
+        };
+        let route = match &self.workload.ssh.route {
+            model::Route::PortForward => Route::PortForward {
+                via: Arc::clone(self.cluster(world)) as Arc<dyn crate::guest::PortForward>,
+                namespace: self.subject.namespace.clone(),
+                vmi: self.subject.vm.clone(),
+                port,
+            },
+            model::Route::Direct => Route::Direct { addr: target()? },
+            model::Route::Jump(jump) => {
+                let login = Login {
+                    user: jump.user.clone(),
+                    key: world.key.clone(),
+                    pins: Arc::clone(&world.pins),
+                    host_key: HostKeyRule::Pinned {
+                        lineage: format!("jump {}", jump.host),
+                    },
+                };
+                let addr = crate::guest::HostPort::new(jump.host.clone(), jump.port);
+                let via = crate::guest::JumpHost::new(Route::Direct { addr }, login);
+                Route::Jump {
+                    via,
+                    target: target()?,
+                }
+            }
+        };
+        Ok(Reach {
+            route,
+            login: self.login(world),
+        })
+    }
+
+    /// Who logs in. A changed host key is a finding for G1, not a reason to look away, so it is
+    /// observed and recorded.
+    fn login(&self, world: &World) -> Login {
+        let host_key = match &self.subject.root {
+            Root::Persistent { pvc } => HostKeyRule::Observed {
+                lineage: format!("{}/{pvc}", self.subject.namespace),
+            },
+            Root::Ephemeral => HostKeyRule::Fresh,
+        };
+        Login {
+            user: self.subject.ssh_user.clone(),
+            key: world.key.clone(),
+            pins: Arc::clone(&world.pins),
+            host_key,
+        }
+    }
+
+    /// What a probe of it is told.
+    pub(super) fn config(
+        &self,
+        world: &World,
+        incarnation: u64,
+        purpose: config::Purpose,
+    ) -> config::Config {
+        let cells = |ordinal: usize| match purpose {
+            config::Purpose::Load => None,
+            config::Purpose::Verify => self
+                .load
+                .as_ref()
+                .and_then(|load| load.layouts.get(ordinal))
+                .map(|l| l.cells),
+        };
+        let volumes = self
+            .subject
+            .data_disks
+            .iter()
+            .zip(&self.vol_ids)
+            .enumerate();
+        let volumes = volumes.map(|(ordinal, (disk, vol_id))| {
+            let on = config::Locator::Serial(disk.serial.clone());
+            let target = match disk.ledger {
+                LedgerKind::Raw => config::Target::Raw(on),
+                LedgerKind::File => config::Target::File {
+                    on,
+                    mount: format!("/run/virtproof/mnt-{}", disk.serial),
+                },
+            };
+            config::Volume {
+                vol_id: *vol_id,
+                target,
+                cells: cells(ordinal),
+            }
+        });
+        config::Config {
+            run_id: world.run_id,
+            seed: self.seed,
+            incarnation,
+            purpose,
+            layout: layout(world.plan.load()),
+            volumes: volumes.collect(),
+            scratch: config::DEFAULT_SCRATCH,
+            expect: Vec::new(),
+        }
+    }
+}
+
+/// The ledger's volume id: from the run and the logical volume, never from a PVC's UID, which
+/// changes on failover.
+fn vol_id(run_id: &[u8; 16], lineage: &str, volume: &str) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(run_id);
+    hasher.update(lineage.as_bytes());
+    hasher.update(b"\0");
+    hasher.update(volume.as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    id
+}
+
+fn layout(load: &model::Load) -> LayoutSpec {
+    let cells = |bytes: u64| bytes.div_ceil(CELL as u64);
+    LayoutSpec {
+        log: cells(load.log),
+        hot: cells(load.hot),
+        cold_stride: cells(load.cold_stride),
+        ..LayoutSpec::default()
+    }
+}

@@ -1,0 +1,196 @@
+//! Starting, stopping and waiting for VMs.
+
+use anyhow::{Context as _, bail};
+use kube::Resource as _;
+use serde_json::json;
+
+use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use crate::cluster::{Deadline, Error, Method, Patch, Scope, Seen};
+use crate::history::event::{Fact, Outcome, Site, Stage};
+use crate::replicate::Evidence;
+use crate::scenario::member::Member;
+use crate::scenario::world::World;
+
+/// A VMI that runs.
+pub(super) struct Running {
+    /// Its UID.
+    pub(super) uid: String,
+}
+
+/// Waits until the member's VMI runs where the member should be; records what was seen.
+pub(super) async fn running(
+    world: &World,
+    member: &Member,
+    deadline: &Deadline,
+) -> anyhow::Result<Running> {
+    running_unlike(world, member, None, deadline).await
+}
+
+/// The same, for a VMI other than `old`.
+async fn running_unlike(
+    world: &World,
+    member: &Member,
+    old: Option<&str>,
+    deadline: &Deadline,
+) -> anyhow::Result<Running> {
+    let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
+    let scope = Scope::Namespace(ns.clone());
+    let view = member.cluster(world).view::<VirtualMachineInstance>(&scope);
+    let waiting = format!("VMI {vm} to run on the {} site", member.site);
+    let found = view
+        .until_object(deadline, ns, vm, &waiting, |vmi| match vmi {
+            Some(vmi) if vmi.meta().uid.as_deref() == old && old.is_some() => {
+                Seen::Not("still the VMI from before".into())
+            }
+            Some(vmi) if vmi.is_running() => Seen::Met(vmi.clone()),
+            Some(vmi) => Seen::Not(vmi.describe()),
+            None => Seen::Not("no VMI".into()),
+        })
+        .await;
+    let vmi = match found {
+        Ok(vmi) => vmi,
+        Err(error) => {
+            state(world, member, member.site).await?;
+            return Err(error.into());
+        }
+    };
+    let uid = vmi.meta().uid.clone().context("the VMI has no UID")?;
+    state(world, member, member.site).await?;
+    Ok(Running { uid })
+}
+
+/// Records the VM's state on a site as the API server tells it now.
+pub(super) async fn state(world: &World, member: &Member, site: Site) -> anyhow::Result<()> {
+    let (ns, name) = (&member.subject.namespace, &member.subject.vm);
+    let cluster = world.sites.of(site);
+    let vm = cluster.find::<VirtualMachine>(ns, name).await?;
+    let vmi = cluster.find::<VirtualMachineInstance>(ns, name).await?;
+    let (phase, vmi_uid, node) = vmi.map_or_else(Default::default, |vmi| {
+        (
+            vmi.status.phase.clone(),
+            vmi.meta().uid.clone(),
+            vmi.status.node_name,
+        )
+    });
+    let status = vm.map(|vm| vm.status.printable_status).unwrap_or_default();
+    member
+        .tell(
+            world,
+            Fact::Vm {
+                site,
+                status,
+                phase,
+                vmi_uid,
+                node,
+            },
+        )
+        .await
+}
+
+/// Asks KubeVirt to stop the VM where it is and waits until its VMI is gone. With `grace` seconds,
+/// or what the VM itself says.
+pub(in crate::scenario) async fn stop(
+    world: &World,
+    member: &Member,
+    grace: Option<u32>,
+    deadline: &Deadline,
+) -> anyhow::Result<()> {
+    let body = grace.map_or_else(|| json!({}), |grace| json!({ "gracePeriod": grace }));
+    let cluster = member.cluster(world);
+    let called = cluster
+        .subresource(Method::Put, &member.vm(), "stop", Some(&body))
+        .await;
+    match called {
+        Ok(_) => {}
+        // Already on its way down, or down.
+        Err(Error::Conflict { message, .. }) if message.contains("not running") => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
+    let view = cluster.view::<VirtualMachineInstance>(&Scope::Namespace(ns.clone()));
+    view.until_gone(deadline, ns, vm).await?;
+    state(world, member, member.site).await
+}
+
+/// Starts the VM where the member should be.
+pub(super) async fn start(world: &World, member: &Member) -> anyhow::Result<()> {
+    let strategy = json!({"spec": {"runStrategy": member.subject.run_strategy}});
+    member
+        .cluster(world)
+        .patch(&member.vm(), &Patch::Merge(strategy))
+        .await?;
+    Ok(())
+}
+
+/// Stops and starts the VM where it is; another VMI must run afterwards.
+pub(super) async fn restart(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
+    let before = member
+        .cluster(world)
+        .get::<VirtualMachineInstance>(ns, vm)
+        .await?;
+    let deadline = world.deadline(world.plan.deadlines().transition);
+    stop(world, member, None, &deadline)
+        .await
+        .context("stopping the VM")?;
+    start(world, member)
+        .await
+        .context("starting the VM again")?;
+    let boot = world.deadline(world.plan.deadlines().boot);
+    running_unlike(world, member, before.meta().uid.as_deref(), &boot).await?;
+    Ok(())
+}
+
+/// Stops the VM while its probe writes: the last acks come as it goes down.
+pub(super) async fn stop_source(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    member.stage(world, Stage::Fault).await?;
+    member.stage(world, Stage::Ordered).await?;
+    let (site, method) = (member.site, "stopVm".to_owned());
+    member
+        .tell(
+            world,
+            Fact::Fencing {
+                site,
+                method: method.clone(),
+                outcome: None,
+            },
+        )
+        .await?;
+    let deadline = world.deadline(world.plan.deadlines().transition);
+    stop(world, member, None, &deadline)
+        .await
+        .context("stopping the VM")?;
+    member
+        .tell(
+            world,
+            Fact::Fencing {
+                site,
+                method,
+                outcome: Some(Outcome::Ok),
+            },
+        )
+        .await?;
+    member.stage(world, Stage::Fenced).await?;
+    member.evidence = Some(Evidence::Stopped("its VMI is gone".into()));
+    super::probe::end_load(world, member).await
+}
+
+/// Starts the VM on the secondary and waits until its VMI runs.
+pub(super) async fn recover(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    for object in &member.subject.peer_objects {
+        member
+            .cluster(world)
+            .create(&member.owner, object.clone())
+            .await?;
+    }
+    start(world, member)
+        .await
+        .context("starting the VM on the secondary")?;
+    member.stage(world, Stage::VmCreated).await?;
+    let deadline = world.deadline(world.plan.deadlines().boot);
+    let running = running(world, member, &deadline).await?;
+    if running.uid.is_empty() {
+        bail!("the VMI has no UID");
+    }
+    member.stage(world, Stage::VmiRunning).await
+}

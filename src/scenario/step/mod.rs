@@ -1,0 +1,46 @@
+//! The steps, each in a file of its own kind, and the one place that says which is which.
+
+mod boot;
+mod probe;
+mod promote;
+mod protect;
+mod provision;
+mod shared;
+
+use std::pin::Pin;
+
+pub(super) use probe::end_load;
+pub(super) use shared::{fence, power_off};
+
+use super::catalogue::Step;
+use super::member::Member;
+use super::world::World;
+
+/// Whether a step is done once for all members of a trial, not by each on its own.
+pub(super) const fn is_shared(step: Step) -> bool {
+    matches!(step, Step::PowerOff | Step::Fence | Step::Heal)
+}
+
+/// Does one member's part of a step. Boxed, because the steps' futures are large.
+pub(super) fn run<'a>(
+    world: &'a World,
+    member: &'a mut Member,
+    step: Step,
+) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>> {
+    match step {
+        Step::Provision => Box::pin(provision::provision(world, member)),
+        Step::Seed => Box::pin(probe::seed(world, member)),
+        Step::Baseline => Box::pin(protect::baseline(world, member)),
+        Step::Load => Box::pin(probe::load(world, member)),
+        Step::Quiesce => Box::pin(probe::quiesce(world, member)),
+        Step::Restart => Box::pin(boot::restart(world, member)),
+        Step::StopSource => Box::pin(boot::stop_source(world, member)),
+        Step::Demote => Box::pin(protect::demote(world, member)),
+        Step::HandOver => Box::pin(promote::hand_over(world, member)),
+        Step::Promote => Box::pin(promote::promote(world, member)),
+        Step::Recover => Box::pin(boot::recover(world, member)),
+        Step::ReadBack => Box::pin(probe::read_back(world, member)),
+        // Shared: done by the trial.
+        Step::PowerOff | Step::Fence | Step::Heal => Box::pin(std::future::ready(Ok(()))),
+    }
+}

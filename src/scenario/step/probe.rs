@@ -1,0 +1,316 @@
+//! What happens inside the guests: seeding, load, and reading back.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use tokio::sync::mpsc;
+
+use super::provision::name;
+use crate::cluster::{Deadline, Scope, Seen, crd::kubevirt::VirtualMachineInstance};
+use crate::guest::{Milestone, OnMilestone, Shell};
+use crate::history::event::{Fact, Purpose, Site, Stage};
+use crate::plan::model::Route;
+use crate::probe::config;
+use crate::probe::host::{Prober, Reach, Setup};
+use crate::scenario::member::{Incarnation, Member};
+use crate::scenario::world::World;
+
+/// Starts the probe and fills the cold regions.
+pub(super) async fn seed(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    let (prober, incarnation) = launch(world, member, Purpose::Load, &deadline).await?;
+    let filling = world.deadline(world.plan.deadlines().sync);
+    let cells = prober
+        .fill(&filling)
+        .await
+        .context("filling the cold regions")?;
+    let fact = Fact::Filled {
+        incarnation: incarnation.name.clone(),
+        cells,
+    };
+    member.tell(world, fact).await?;
+    member.load = Some(incarnation);
+    member.loader = Some(prober);
+    Ok(())
+}
+
+/// Writes load for as long as the plan says. The writers go on until something ends them.
+pub(super) async fn load(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let plan = world.plan.load();
+    let Some((prober, load)) = member.loader.as_ref().zip(member.load.as_ref()) else {
+        bail!("no probe was seeded");
+    };
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    let incarnation = load.name.clone();
+    let (rate, batch) = (plan.rate, plan.batch);
+    member
+        .tell(
+            world,
+            Fact::LoadStarted {
+                incarnation,
+                rate,
+                batch,
+            },
+        )
+        .await?;
+    prober
+        .start(rate, batch, &deadline)
+        .await
+        .context("starting the load")?;
+    // The length of the load is the thing asked for, not a stand-in for a condition.
+    let over = tokio::time::Instant::now() + plan.duration;
+    tokio::select! {
+        () = world.cancel.cancelled() => bail!("interrupted under load"),
+        () = tokio::time::sleep_until(over) => {}
+    }
+    super::protect::observe(world, member, Site::Primary).await
+}
+
+/// Stops the writers with a full account.
+pub(super) async fn quiesce(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let Some(prober) = &member.loader else {
+        bail!("no probe writes")
+    };
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    prober.stop(&deadline).await.context("stopping the load")?;
+    end_load(world, member).await
+}
+
+/// Closes the load's stream: nothing more can come of it. Records what was heard.
+pub(in crate::scenario) async fn end_load(
+    world: &World,
+    member: &mut Member,
+) -> anyhow::Result<()> {
+    let Some((prober, load)) = member.loader.take().zip(member.load.as_ref()) else {
+        return Ok(());
+    };
+    let progress = prober.progress();
+    let segment = prober.segment().to_owned();
+    let closed = prober.close().await.context("closing the ack segment")?;
+    let (accounted, last_rank) = {
+        let progress = progress.borrow();
+        (progress.stopped.is_some(), progress.last_rank)
+    };
+    let incarnation = load.name.clone();
+    let ended = Fact::LoadEnded {
+        incarnation: incarnation.clone(),
+        accounted,
+        last_rank,
+    };
+    member.tell(world, ended).await?;
+    let (records, root) = (closed.records, closed.root);
+    member
+        .tell(
+            world,
+            Fact::SegmentClosed {
+                incarnation,
+                segment,
+                records,
+                root,
+            },
+        )
+        .await
+}
+
+/// Opens the volumes after the transition, writes a canary on each and reads everything back.
+pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    let (prober, incarnation) = launch(world, member, Purpose::Verify, &deadline).await?;
+    member.stage(world, Stage::DevicesOpen).await?;
+    prober
+        .canary(&deadline)
+        .await
+        .context("writing the canaries")?;
+    member.stage(world, Stage::FirstAck).await?;
+    let judges: Vec<String> = member.load.iter().map(|load| load.name.clone()).collect();
+    let expect: Vec<u64> = member.load.iter().map(|load| load.number).collect();
+    let reading = world.deadline(world.plan.deadlines().sync);
+    let file = format!("{}-{}", member.name(), incarnation.name);
+    let volumes = prober
+        .scan(&expect, &file, &reading)
+        .await
+        .context("reading back")?;
+    // A writer that lives on the old side has had until now to be heard.
+    end_load(world, member).await?;
+    let (site, reader) = (member.site, incarnation.name.clone());
+    let scanned = Fact::Scanned {
+        site,
+        incarnation: reader,
+        judges,
+        volumes,
+    };
+    member.tell(world, scanned).await?;
+    let segment = prober.segment().to_owned();
+    let closed = prober.quit(&deadline).await.context("ending the probe")?;
+    let (records, root) = (closed.records, closed.root);
+    let incarnation = incarnation.name;
+    member
+        .tell(
+            world,
+            Fact::SegmentClosed {
+                incarnation,
+                segment,
+                records,
+                root,
+            },
+        )
+        .await
+}
+
+/// Reaches the guest, starts a probe in it and records who answered.
+async fn launch(
+    world: &World,
+    member: &Member,
+    purpose: Purpose,
+    deadline: &Deadline,
+) -> anyhow::Result<(Prober, Incarnation)> {
+    let number = world.mint.incarnation(member.site);
+    let what = match purpose {
+        Purpose::Load => config::Purpose::Load,
+        Purpose::Verify => config::Purpose::Verify,
+    };
+    let reach = member.reach(world, address(world, member, deadline).await?.as_deref())?;
+    let shell = log_in(world, member, &reach, purpose, deadline).await?;
+    let setup = Setup {
+        reach,
+        binary: world.binary.clone(),
+        config: member.config(world, number, what),
+        recorder: world.recorder.clone(),
+        scope: member.scope.clone(),
+        segment: format!("{}-{}", member.name(), name(number)),
+    };
+    let prober = Prober::launch(setup, Some(shell), deadline)
+        .await
+        .with_context(|| format!("starting the probe in {}", member.name()))?;
+    let incarnation = Incarnation {
+        name: name(number),
+        number,
+        layouts: prober.layouts()?,
+    };
+    introduce(world, member, &prober, &incarnation, purpose).await?;
+    Ok((prober, incarnation))
+}
+
+/// The VMI's address, for routes that need it.
+async fn address(
+    world: &World,
+    member: &Member,
+    deadline: &Deadline,
+) -> anyhow::Result<Option<String>> {
+    if matches!(member.workload.ssh.route, Route::PortForward) {
+        return Ok(None);
+    }
+    let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
+    let view = member
+        .cluster(world)
+        .view::<VirtualMachineInstance>(&Scope::Namespace(ns.clone()));
+    let waiting = format!("an address of VMI {vm}");
+    let found = view.until_object(deadline, ns, vm, &waiting, |vmi| {
+        let address = vmi.and_then(|vmi| vmi.status.interfaces.first()?.ip_address.clone());
+        address.map_or_else(|| Seen::Not("no address".into()), Seen::Met)
+    });
+    Ok(Some(found.await?))
+}
+
+/// Logs in; after a transition the banner and the login are stages of the recovery.
+async fn log_in(
+    world: &World,
+    member: &Member,
+    reach: &Reach,
+    purpose: Purpose,
+    deadline: &Deadline,
+) -> anyhow::Result<Shell> {
+    let (reached, mut milestones) = mpsc::unbounded_channel();
+    let on: OnMilestone = Arc::new(move |milestone| {
+        // Nobody listens once the login is done; nothing is lost then.
+        reached.send(milestone).ok();
+    });
+    let booting = reach.booting(deadline, Some(on));
+    tokio::pin!(booting);
+    let mut marks = Marks {
+        purpose,
+        banner: false,
+    };
+    let shell = loop {
+        // The connection keeps the sender alive, so its end is the login's, not the channel's.
+        tokio::select! {
+            biased;
+            Some(milestone) = milestones.recv() => marks.put(world, member, milestone).await?,
+            shell = &mut booting => break shell,
+        }
+    };
+    // The last milestone comes in the same breath as the shell.
+    while let Ok(milestone) = milestones.try_recv() {
+        marks.put(world, member, milestone).await?;
+    }
+    shell.with_context(|| format!("logging in to {}", member.name()))
+}
+
+/// Stages that a login closes.
+struct Marks {
+    purpose: Purpose,
+    banner: bool,
+}
+
+impl Marks {
+    /// Records a milestone as a stage; of several banners only the first.
+    async fn put(
+        &mut self,
+        world: &World,
+        member: &Member,
+        milestone: Milestone,
+    ) -> anyhow::Result<()> {
+        let stage = match milestone {
+            Milestone::Banner if !self.banner => Stage::SshBanner,
+            Milestone::Authenticated => Stage::SshAuth,
+            Milestone::Banner | Milestone::Dialed => return Ok(()),
+        };
+        self.banner = true;
+        match self.purpose {
+            Purpose::Verify => member.stage(world, stage).await,
+            Purpose::Load => Ok(()),
+        }
+    }
+}
+
+/// Records the guest and the probe in it.
+async fn introduce(
+    world: &World,
+    member: &Member,
+    prober: &Prober,
+    incarnation: &Incarnation,
+    purpose: Purpose,
+) -> anyhow::Result<()> {
+    let (site, identity) = (member.site, prober.identity().clone());
+    let host = prober.host();
+    let guest = Fact::Guest {
+        site,
+        host_key: host.fingerprint.clone(),
+        host_key_pinned: host.pinned,
+        machine_id: identity.machine_id.clone(),
+        boot_id: identity.boot_id.clone(),
+    };
+    member.tell(world, guest).await?;
+    member
+        .tell(
+            world,
+            Fact::Volumes {
+                site,
+                opened: identity.volumes.clone(),
+            },
+        )
+        .await?;
+    let started = Fact::IncarnationStarted {
+        incarnation: incarnation.name.clone(),
+        site,
+        purpose,
+        parent: match purpose {
+            Purpose::Load => None,
+            Purpose::Verify => member.load.as_ref().map(|load| load.name.clone()),
+        },
+        identity,
+        layouts: incarnation.layouts.clone(),
+        segment: prober.segment().to_owned(),
+    };
+    member.tell(world, started).await
+}

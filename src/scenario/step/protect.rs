@@ -1,0 +1,71 @@
+//! Replication while the VM is on the primary.
+
+use anyhow::Context as _;
+
+use crate::history::event::{Fact, Site, Stage};
+use crate::replicate::{Goal, handover};
+use crate::scenario::member::Member;
+use crate::scenario::world::World;
+
+/// Protects every PVC and waits until everything written so far has crossed. What is needed to hand
+/// the volumes over is read now, while the primary answers.
+pub(super) async fn baseline(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let deadline = world.deadline(world.plan.deadlines().sync);
+    let seeded = world.storage_now(Site::Primary);
+    let work = member.work(world);
+    world
+        .driver
+        .reach(
+            &work,
+            &Goal::Protected {
+                site: Site::Primary,
+            },
+            &deadline,
+        )
+        .await?;
+    let synced = Goal::Synced {
+        site: Site::Primary,
+        newer_than: seeded,
+    };
+    world
+        .driver
+        .reach(&work, &synced, &deadline)
+        .await
+        .context("waiting for the first sync")?;
+    observe(world, member, Site::Primary).await?;
+    member.captured = handover::capture(world.sites.of(Site::Primary), &member.set).await?;
+    Ok(())
+}
+
+/// Demotes every volume on the primary and waits until the last data has crossed.
+pub(super) async fn demote(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    observe(world, member, Site::Primary).await?;
+    let deadline = world.deadline(world.plan.deadlines().transition);
+    let goal = Goal::Demoted {
+        site: Site::Primary,
+    };
+    let demoted = world
+        .driver
+        .reach(&member.work(world), &goal, &deadline)
+        .await;
+    observe(world, member, Site::Primary).await?;
+    demoted?;
+    member.stage(world, Stage::Demoted).await
+}
+
+/// Records what the replication objects on a site say.
+pub(super) async fn observe(world: &World, member: &Member, site: Site) -> anyhow::Result<()> {
+    let seen = world
+        .driver
+        .observe(&world.sites, &member.set, site)
+        .await?;
+    member
+        .tell(
+            world,
+            Fact::Replication {
+                site,
+                volumes: seen.facts(),
+            },
+        )
+        .await
+}

@@ -1,0 +1,267 @@
+//! One scenario run on the VMs of one workload: its members go through the steps side by side, each
+//! at its own pace, and meet only where a step concerns the whole site.
+
+use futures::future::join_all;
+
+use super::catalogue::{Spec, Step};
+use super::member::Member;
+use super::step;
+use super::world::World;
+use crate::cluster::undo::{Left, replay};
+use crate::cluster::{Deadline, Kind};
+use crate::history::event::{Fact, Outcome, Site};
+use crate::history::recorder::Scope;
+
+/// Namespaces, as they are made.
+const NAMESPACE: Kind = Kind::cluster("", "v1", "Namespace", "namespaces");
+
+/// A trial under way.
+pub struct Trial {
+    spec: &'static Spec,
+    scope: Scope,
+    namespace: String,
+    members: Vec<Member>,
+    failed: Option<String>,
+}
+
+impl Trial {
+    /// Announces a trial of `spec` on the `workload`-th workload of the plan; `number` tells trials
+    /// of a run apart.
+    pub async fn announce(
+        world: &World,
+        spec: &'static Spec,
+        workload: usize,
+        number: usize,
+    ) -> anyhow::Result<Self> {
+        let scope = Scope::trial(format!("t{number}"));
+        let namespace = format!(
+            "{}-{}-t{number}",
+            world.plan.namespace_prefix(),
+            world.short()
+        );
+        let (workload, rendered) = &world.rendered[workload];
+        let planned = !spec.steps.contains(&Step::PowerOff) && !spec.steps.contains(&Step::Fence);
+        let members = (0..workload.count)
+            .map(|i| Member::new(world, &scope, &namespace, (workload, rendered), planned, i))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let fact = Fact::TrialStarted {
+            scenario: spec.id.into(),
+            subjects: members.iter().map(|m| m.name().to_owned()).collect(),
+            checks: spec.checks.iter().map(|c| (*c).to_owned()).collect(),
+            zero_loss: spec.zero_loss || world.plan.protection().synchronous,
+        };
+        world.recorder.record(&scope, fact).await?;
+        Ok(Self {
+            spec,
+            scope,
+            namespace,
+            members,
+            failed: None,
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.scope.trial.as_deref().unwrap_or_default()
+    }
+
+    /// Its namespace on both sites.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Goes through all steps but the last, `heal`, and records how it ended. An error here means
+    /// that the history itself could not be kept.
+    pub async fn run(&mut self, world: &World) -> anyhow::Result<()> {
+        if let Err(error) = self.namespaces(world).await {
+            self.failed = Some(format!("{error:#}"));
+        }
+        let steps = &self.spec.steps[..self.spec.steps.len() - 1];
+        let mut rest = steps;
+        while let Some((first, others)) = rest.split_first() {
+            if !self.going() {
+                break;
+            }
+            if step::is_shared(*first) {
+                self.shared(world, *first).await?;
+                rest = others;
+            } else {
+                let alone = rest.iter().take_while(|s| !step::is_shared(**s)).count();
+                let lanes = self
+                    .members
+                    .iter_mut()
+                    .map(|m| lane(world, m, &rest[..alone]));
+                for recorded in join_all(lanes).await {
+                    recorded?;
+                }
+                rest = &rest[alone..];
+            }
+        }
+        self.close_streams(world).await;
+        let outcome = self.outcome(world);
+        world
+            .recorder
+            .record(&self.scope, Fact::TrialEnded { outcome })
+            .await?;
+        Ok(())
+    }
+
+    /// Whether it went through all its steps.
+    pub fn is_ok(&self) -> bool {
+        self.failed.is_none() && self.members.iter().all(|m| m.failed.is_none())
+    }
+
+    /// A whole site is moved only with every member that belongs to it.
+    fn going(&self) -> bool {
+        self.failed.is_none() && self.members.iter().any(|m| m.failed.is_none())
+    }
+
+    fn outcome(&self, world: &World) -> Outcome {
+        let mut troubles: Vec<String> = self.failed.iter().cloned().collect();
+        let members = self.members.iter();
+        troubles.extend(
+            members.filter_map(|m| m.failed.as_ref().map(|why| format!("{}: {why}", m.name()))),
+        );
+        if troubles.is_empty() {
+            Outcome::Ok
+        } else if world.cancel.is_cancelled() {
+            Outcome::Unknown("interrupted".into())
+        } else {
+            Outcome::Failed(troubles.join("; "))
+        }
+    }
+
+    async fn namespaces(&self, world: &World) -> anyhow::Result<()> {
+        for site in [Site::Primary, Site::Secondary] {
+            let object = serde_json::json!({
+                "apiVersion": NAMESPACE.api_version(), "kind": NAMESPACE.kind,
+                "metadata": {"name": self.namespace},
+            });
+            world.sites.of(site).create(&world.owner, object).await?;
+        }
+        Ok(())
+    }
+
+    async fn shared(&mut self, world: &World, step: Step) -> anyhow::Result<()> {
+        let name = step.name().to_owned();
+        world
+            .recorder
+            .record(&self.scope, Fact::StepStarted { step: name.clone() })
+            .await?;
+        let mut well: Vec<Member> = Vec::new();
+        let mut ill: Vec<Member> = Vec::new();
+        for member in self.members.drain(..) {
+            if member.failed.is_none() {
+                well.push(member)
+            } else {
+                ill.push(member)
+            }
+        }
+        let done = match step {
+            Step::PowerOff => step::power_off(world, &self.scope, &mut well).await,
+            Step::Fence => step::fence(world, &mut well).await,
+            _ => Ok(()),
+        };
+        self.members = well;
+        self.members.append(&mut ill);
+        let outcome = outcome_of(world, &done);
+        if let Err(error) = done {
+            self.failed = Some(format!("{name}: {error:#}"));
+        }
+        world
+            .recorder
+            .record(
+                &self.scope,
+                Fact::StepEnded {
+                    step: name,
+                    outcome,
+                },
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Streams that a failed step left open: their segments are closed so that what they hold counts.
+    async fn close_streams(&mut self, world: &World) {
+        for member in &mut self.members {
+            if let Err(error) = step::end_load(world, member).await {
+                tracing::warn!(member = member.name(), %error, "an ack segment was not closed");
+            }
+        }
+    }
+}
+
+/// One member's way through steps of its own.
+async fn lane(world: &World, member: &mut Member, steps: &[Step]) -> anyhow::Result<()> {
+    for step in steps {
+        if member.failed.is_some() {
+            return Ok(());
+        }
+        let name = step.name().to_owned();
+        member
+            .tell(world, Fact::StepStarted { step: name.clone() })
+            .await?;
+        let done = step::run(world, member, *step).await;
+        let outcome = outcome_of(world, &done);
+        if let Err(error) = done {
+            member.failed = Some(format!("{name}: {error:#}"));
+        }
+        member
+            .tell(
+                world,
+                Fact::StepEnded {
+                    step: name,
+                    outcome,
+                },
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+fn outcome_of(world: &World, done: &anyhow::Result<()>) -> Outcome {
+    match done {
+        Ok(()) => Outcome::Ok,
+        Err(_) if world.cancel.is_cancelled() => Outcome::Unknown("interrupted".into()),
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    }
+}
+
+/// Undoes everything that the run still has to undo, newest first, then looks for what is left.
+/// Does not listen to the run's cancellation: it is what runs after it.
+pub async fn heal(
+    world: &World,
+    scope: &Scope,
+    namespaces: &[String],
+    deadline: &Deadline,
+) -> anyhow::Result<Vec<Left>> {
+    let step = Step::Heal.name().to_owned();
+    world
+        .recorder
+        .record(scope, Fact::StepStarted { step: step.clone() })
+        .await?;
+    let left = replay(world.owner.undo(), &world.sites, deadline).await;
+    let outcome = if left.is_empty() {
+        Outcome::Ok
+    } else {
+        let whys = left
+            .iter()
+            .map(|l| format!("{}: {}", l.entry.undo.describe(), l.why));
+        Outcome::Failed(whys.collect::<Vec<_>>().join("; "))
+    };
+    let swept = world.sites.sweep(world.owner.undo(), namespaces).await;
+    for why in &swept.trouble {
+        let text = format!("could not look for leftovers: {why}");
+        world.recorder.record(scope, Fact::Note { text }).await?;
+    }
+    let fact = Fact::Swept {
+        sites: swept.sites,
+        residue: swept.residue,
+    };
+    world.recorder.record(scope, fact).await?;
+    world
+        .recorder
+        .record(scope, Fact::StepEnded { step, outcome })
+        .await?;
+    Ok(left)
+}
