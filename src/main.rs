@@ -1,3 +1,10 @@
-//! The `virtproof` command.
+//! The `virtproof` command: parses, dispatches and turns the answer into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use virtproof::cli::args::Cli;
+
+fn main() -> ExitCode {
+    virtproof::cli::main(Cli::parse())
+}

@@ -1,0 +1,263 @@
+//! The command line, as its users type it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Rehearse disaster recovery for KubeVirt VMs and prove what survived.
+#[derive(Debug, Parser)]
+#[command(
+    name = "virtproof",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Exit codes: 0 pass, 1 a check failed, 2 usage or plan, 3 preflight not met, \
+    4 inconclusive or nothing ran, 5 passed but cleanup incomplete, 130 interrupted."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// More detail on standard error; repeat for more still.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Output formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document, or one event per line while running.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write a commented starter plan.
+    Init(Init),
+    /// Look, without touching anything, whether a plan could run.
+    Preflight(PlanArg),
+    /// Run a plan, or the built-in one against simulated sites.
+    Run(Run),
+    /// Judge a stored run again, offline.
+    Check(RunDir),
+    /// Write the reports of a stored run again, offline.
+    Report(RunDir),
+    /// List scenarios, checks and templates.
+    List(List),
+    /// Explain a scenario or a check.
+    Explain(Explain),
+    /// Undo what is left of a run.
+    Cleanup(RunDir),
+    /// Run simulated sites for kubectl and others.
+    Lab(Lab),
+    /// Print a shell completion script.
+    Completions(Completions),
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  virtproof init > plan.yaml\n  virtproof init --out plan.yaml\n  \
+    virtproof init --extract templates/"
+)]
+pub struct Init {
+    /// Write the plan to this file; never overwrites one.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the embedded VM templates into this folder instead.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub extract: Option<PathBuf>,
+}
+
+/// A plan file.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  virtproof preflight plan.yaml")]
+pub struct PlanArg {
+    /// The plan.
+    #[arg(value_name = "PLAN")]
+    pub plan: PathBuf,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  virtproof run plan.yaml --out quarterly/\n  \
+    virtproof run --lab\n  virtproof run --lab --fault drop-acked-write\n  \
+    virtproof run plan.yaml --only 'failover.*'"
+)]
+pub struct Run {
+    /// The plan.
+    #[arg(value_name = "PLAN", required_unless_present = "lab")]
+    pub plan: Option<PathBuf>,
+    /// Run against two simulated sites in this process; without PLAN, the built-in plan.
+    #[arg(long)]
+    pub lab: bool,
+    /// Only scenarios that match this glob; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub only: Vec<String>,
+    /// Where the run directory goes; must not exist or be empty.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Leave everything in place when a trial does not pass; `virtproof cleanup DIR` undoes it.
+    #[arg(long)]
+    pub keep_on_failure: bool,
+    /// Plant a fault in the simulated sites; may be repeated. `virtproof lab fault --list` names them.
+    #[arg(long, value_name = "NAME", requires = "lab")]
+    pub fault: Vec<String>,
+    /// The seed behind every random choice; drawn and printed when absent.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// A probe for guests of another architecture.
+    #[arg(long, value_name = "FILE")]
+    pub probe: Option<PathBuf>,
+}
+
+/// A run directory.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  virtproof check virtproof-20261122-201500/")]
+pub struct RunDir {
+    /// The run directory.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  virtproof list\n  virtproof list --sources")]
+pub struct List {
+    /// Show where each scenario comes from.
+    #[arg(long)]
+    pub sources: bool,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  virtproof explain relocate.zero-loss\n  virtproof explain D3")]
+pub struct Explain {
+    /// A scenario id or a check id.
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `lab`.
+#[derive(Debug, Args)]
+pub struct Lab {
+    /// What to do with the lab.
+    #[command(subcommand)]
+    pub verb: LabVerb,
+}
+
+/// The lab's verbs.
+#[derive(Debug, Subcommand)]
+pub enum LabVerb {
+    /// Start two simulated sites and keep them running.
+    Up(LabUp),
+    /// Stop a detached lab.
+    Down(LabDir),
+    /// Say whether a lab runs, where its kubeconfigs are and which faults are planted.
+    Status(LabDir),
+    /// Plant, heal or list faults.
+    Fault(LabFault),
+    /// Cut or restore the power of a whole site.
+    Power(LabPower),
+}
+
+/// `lab power`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  virtproof lab power primary off")]
+pub struct LabPower {
+    /// The site.
+    #[arg(value_enum)]
+    pub site: SiteName,
+    /// Off or on.
+    #[arg(value_enum)]
+    pub state: PowerState,
+    /// The folder given to `lab up`.
+    #[arg(long, value_name = "DIR", default_value = "virtproof-lab")]
+    pub dir: PathBuf,
+}
+
+/// A site by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SiteName {
+    /// Where workloads start.
+    Primary,
+    /// Where they go.
+    Secondary,
+}
+
+/// Power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PowerState {
+    /// Nothing runs.
+    Off,
+    /// Everything runs that its objects say should.
+    On,
+}
+
+/// `lab up`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  virtproof lab up\n  virtproof lab up --detach --dir lab/\n  \
+    kubectl --kubeconfig lab/primary.kubeconfig get vm,vmi,pvc -A"
+)]
+pub struct LabUp {
+    /// Where kubeconfigs and the control socket go.
+    #[arg(long, value_name = "DIR", default_value = "virtproof-lab")]
+    pub dir: PathBuf,
+    /// Return once the lab is up; `lab down` stops it.
+    #[arg(long)]
+    pub detach: bool,
+    /// How many times faster than real schedules run.
+    #[arg(long, value_name = "N", default_value_t = 60.0)]
+    pub time_scale: f64,
+    /// The seed behind every random choice.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// A lab's folder.
+#[derive(Debug, Args)]
+pub struct LabDir {
+    /// The folder given to `lab up`.
+    #[arg(long, value_name = "DIR", default_value = "virtproof-lab")]
+    pub dir: PathBuf,
+}
+
+/// `lab fault`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  virtproof lab fault --list\n  \
+    virtproof lab fault bit-flip-cold\n  virtproof lab fault bit-flip-cold --heal")]
+pub struct LabFault {
+    /// The fault.
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub name: Option<String>,
+    /// List the faults: name, phase, the check that must fire.
+    #[arg(long)]
+    pub list: bool,
+    /// Heal it instead.
+    #[arg(long)]
+    pub heal: bool,
+    /// The folder given to `lab up`.
+    #[arg(long, value_name = "DIR", default_value = "virtproof-lab")]
+    pub dir: PathBuf,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  virtproof completions bash > ~/.local/share/bash-completion/completions/virtproof"
+)]
+pub struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,238 @@
+//! `lab`: simulated sites, in this process or talked to over their control socket.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::args::{Format, LabFault, LabUp, LabVerb, PowerState, SiteName};
+use super::exit::Exit;
+use super::output::{columns, line, note, raw};
+use super::{signals, trace};
+use crate::history::event::Site;
+use crate::lab::control::{self, Answer, Request, Status, ask};
+use crate::lab::{Lab, LabConfig, faults};
+use crate::plan::{self, Known, Loaded};
+use crate::run::RunError;
+
+pub(super) async fn lab(verb: LabVerb, format: Format, verbose: u8) -> anyhow::Result<Exit> {
+    match verb {
+        LabVerb::Up(up) if up.detach => detach(&up).await,
+        LabVerb::Up(up) => foreground(&up, verbose).await,
+        LabVerb::Down(dir) => told(&dir.dir, Request::Down).await,
+        LabVerb::Status(dir) => status(&dir.dir, format).await,
+        LabVerb::Fault(fault) => plant(fault).await,
+        LabVerb::Power(power) => {
+            let site = match power.site {
+                SiteName::Primary => Site::Primary,
+                SiteName::Secondary => Site::Secondary,
+            };
+            told(
+                &power.dir,
+                Request::Power {
+                    site,
+                    on: power.state == PowerState::On,
+                },
+            )
+            .await
+        }
+    }
+}
+
+/// A lab for the length of one run.
+pub(super) struct InProcess {
+    dir: TempDir,
+    serving: JoinHandle<anyhow::Result<()>>,
+}
+
+impl InProcess {
+    /// Starts a lab in a folder of its own with faults planted.
+    pub(super) async fn start(names: &[String], seed: u64) -> anyhow::Result<Self> {
+        let mut planted = Vec::new();
+        for name in names {
+            planted.push(known_fault(name)?.fault);
+        }
+        let dir = tempfile::Builder::new()
+            .prefix("virtproof-lab-")
+            .tempdir()?;
+        let exe = std::env::current_exe().context("finding this program")?;
+        std::os::unix::fs::symlink(exe, dir.path().join("virtproof"))?;
+        let config = LabConfig {
+            dir: dir.path().to_owned(),
+            seed,
+            time_scale: LabConfig::FAST,
+        };
+        let lab = Lab::start(&config)
+            .await
+            .context("starting the simulated sites")?;
+        for fault in planted {
+            lab.board().plant(fault);
+        }
+        let listener = lab.listen()?;
+        let serving = tokio::spawn(async move {
+            lab.serve(listener).await?;
+            lab.stop().await;
+            Ok(())
+        });
+        Ok(Self { dir, serving })
+    }
+
+    /// The built-in plan.
+    pub(super) fn plan(&self) -> Result<Loaded, RunError> {
+        plan::lab(self.dir.path(), &Known::nothing()).map_err(RunError::usage)
+    }
+
+    /// Stops it and removes its folder.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        ask(self.dir.path(), &Request::Down).await?;
+        self.serving.await.context("the lab's task")??;
+        self.dir.close().context("removing the lab's folder")
+    }
+}
+
+fn known_fault(name: &str) -> Result<&'static faults::FaultSpec, RunError> {
+    faults::by_name(name).ok_or_else(|| {
+        let names = faults::TABLE.iter().map(|row| row.name);
+        let closest = plan::problem::closest(name, names)
+            .map(|close| format!("; did you mean `{close}`?"))
+            .unwrap_or_default();
+        RunError::Usage(anyhow::anyhow!(
+            "there is no fault `{name}`{closest} (`virtproof lab fault --list` names them all)"
+        ))
+    })
+}
+
+async fn foreground(up: &LabUp, verbose: u8) -> anyhow::Result<Exit> {
+    trace::start(verbose)?;
+    std::fs::create_dir_all(&up.dir)
+        .with_context(|| format!("making the folder {}", up.dir.display()))?;
+    if ask(&up.dir, &Request::Status).await.is_ok() {
+        bail!("a lab is already up in {}", up.dir.display());
+    }
+    let config = LabConfig {
+        dir: up.dir.clone(),
+        seed: up.seed,
+        time_scale: up.time_scale,
+    };
+    let lab = Lab::start(&config)
+        .await
+        .context("starting the simulated sites")?;
+    let listener = lab.listen()?;
+    for path in lab.kubeconfigs() {
+        line(path.display())?;
+    }
+    note("the lab is up; Ctrl-C stops it")?;
+    let cancel = signals::cancel_on_signal("the lab is gone with it".into())?;
+    tokio::select! {
+        ended = lab.serve(listener) => ended.context("serving the control socket")?,
+        () = cancel.cancelled() => {}
+    }
+    lab.stop().await;
+    Ok(Exit::Pass)
+}
+
+/// Starts this program again in the background and waits until its sites answer.
+async fn detach(up: &LabUp) -> anyhow::Result<Exit> {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    std::fs::create_dir_all(&up.dir)?;
+    let log = up.dir.join("lab.log");
+    let mut child = tokio::process::Command::new(std::env::current_exe()?)
+        .args(["lab", "up", "--dir"])
+        .arg(&up.dir)
+        .args([
+            "--time-scale",
+            &up.time_scale.to_string(),
+            "--seed",
+            &up.seed.to_string(),
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log)?)
+        .process_group(0)
+        .spawn()
+        .context("starting the lab in the background")?;
+    let stdout = child.stdout.take().context("the lab's output")?;
+    let mut lines = BufReader::new(stdout).lines();
+    // It prints its kubeconfigs once both sites answer.
+    let mut paths = Vec::new();
+    while paths.len() < 2 {
+        let Some(path) = lines.next_line().await? else {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("the lab did not start: {}", said.trim());
+        };
+        paths.push(path);
+    }
+    for path in paths {
+        line(path)?;
+    }
+    Ok(Exit::Pass)
+}
+
+async fn told(dir: &Path, request: Request) -> anyhow::Result<Exit> {
+    match ask(dir, &request).await? {
+        Answer::Done | Answer::Status(_) => Ok(Exit::Pass),
+        Answer::Refused { why } => bail!("the lab refused: {why}"),
+    }
+}
+
+async fn status(dir: &Path, format: Format) -> anyhow::Result<Exit> {
+    let Answer::Status(status) = ask(dir, &Request::Status).await? else {
+        bail!(
+            "the lab at {} did not say how it is",
+            control::socket(dir).display()
+        );
+    };
+    if format == Format::Json {
+        line(serde_json::to_string(&status)?)?;
+    } else {
+        raw(describe(&status))?;
+    }
+    Ok(Exit::Pass)
+}
+
+fn describe(status: &Status) -> String {
+    let mut rows = vec![vec!["up".to_owned(), format!("process {}", status.pid)]];
+    let path = |p: &PathBuf| p.display().to_string();
+    rows.extend(
+        status
+            .kubeconfigs
+            .iter()
+            .map(|p| vec!["kubeconfig".to_owned(), path(p)]),
+    );
+    rows.extend(
+        status
+            .dark
+            .iter()
+            .map(|s| vec!["without power".to_owned(), s.to_string()]),
+    );
+    rows.extend(
+        status
+            .faults
+            .iter()
+            .map(|f| vec!["fault".to_owned(), f.clone()]),
+    );
+    columns(&rows)
+}
+
+async fn plant(fault: LabFault) -> anyhow::Result<Exit> {
+    let Some(name) = fault.name else {
+        let rows = faults::TABLE.iter().map(|row| {
+            [row.name, row.phase, row.fires, row.summary]
+                .map(str::to_owned)
+                .to_vec()
+        });
+        raw(columns(&rows.collect::<Vec<_>>()))?;
+        return Ok(Exit::Pass);
+    };
+    known_fault(&name)?;
+    told(
+        &fault.dir,
+        Request::Fault {
+            name,
+            active: !fault.heal,
+        },
+    )
+    .await
+}
