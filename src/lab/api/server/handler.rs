@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::{self, Tokens, Wish};
 use super::call::{Call, Kinds};
-use super::listen::Power;
+use super::power::Power;
 use super::query::Query;
 use super::respond::failure;
 use super::route::Target;

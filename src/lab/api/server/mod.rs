@@ -17,6 +17,7 @@ mod openapi;
 mod options;
 mod page;
 mod patch;
+mod power;
 mod print;
 mod protobuf;
 mod query;
@@ -153,7 +154,7 @@ impl ApiServer {
             connect: config.connect,
             clock: config.clock,
             address: addr,
-            power: listen::Power::default(),
+            power: power::Power::default(),
             stop: CancellationToken::new(),
             tasks,
         });
