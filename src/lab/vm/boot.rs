@@ -142,7 +142,7 @@ fn chosen(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Vec<Attached> {
             .iter()
             .zip(items(&other, "/spec/volumes").iter().filter_map(claim_of))
             .filter_map(|(own, claim)| {
-                let handle = super::node::handle_of(ctx, meta::namespace(&other), claim)?;
+                let handle = super::schedule::handle_of(ctx, meta::namespace(&other), claim)?;
                 let disk = ctx.array.attach(ctx.site, &handle, &node, true).ok()?;
                 Some(Attached {
                     volume: own.volume.clone(),

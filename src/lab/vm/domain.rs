@@ -39,6 +39,8 @@ pub(super) struct Domain {
     /// The VMI.
     pub(super) vmi: Key,
     place: Mutex<Place>,
+    /// Nodes that it came from by migration; its volumes stay open there until it ends.
+    left: Mutex<Vec<String>>,
     attached: Vec<Attached>,
     guest: Mutex<Option<Arc<Guest>>>,
     /// Boots so far, so that each gets its own entropy.
@@ -55,6 +57,7 @@ impl Domain {
             uid,
             vmi,
             place: Mutex::new(place),
+            left: Mutex::default(),
             attached,
             guest: Mutex::new(None),
             boots: AtomicU64::new(0),
@@ -74,7 +77,23 @@ impl Domain {
 
     /// Moves it.
     pub(super) fn moved(&self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        let mut now = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *now, place);
+        self.left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(before.node);
+    }
+
+    /// Every node that has its volumes open.
+    pub(super) fn nodes(&self) -> Vec<String> {
+        let mut nodes = self
+            .left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        nodes.push(self.place().node);
+        nodes
     }
 
     /// The attached volumes.

@@ -6,6 +6,7 @@
 //! order of events.
 
 mod agent;
+mod attach;
 mod boot;
 mod condition;
 mod domain;
@@ -18,8 +19,11 @@ mod migration;
 mod node;
 mod power;
 mod printable;
+mod report;
+mod schedule;
 mod seed;
 mod site;
+mod status;
 pub mod subresources;
 mod vmi;
 pub mod webhooks;

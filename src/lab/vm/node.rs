@@ -1,25 +1,23 @@
-//! What happens on a site's nodes: scheduling of launcher pods, attaching their volumes, starting
-//! and ending domains. Scheduler, kubelet and virt-handler in one.
+//! What happens on a site's nodes: launcher pods coming up and ending, domains starting and
+//! ending. Kubelet and virt-handler in one.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::attach::{attach, detach, image_missing, missing_image};
 use super::boot;
 use super::condition::{self, Condition, Times};
-use super::domain::{Attached, Domain, Place};
-use super::keys::{POD, PV, PVC, UNPAUSED, VMI, claim_of, items, phase};
+use super::domain::{Domain, Place};
+use super::keys::{POD, VMI, items, phase};
 use super::site::{Ctx, Key, Work, key, settle};
-use super::vmi;
+use super::{report, schedule, vmi};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::Fault;
 use crate::lab::guest::{Guest, Request};
-use crate::lab::world;
 
 const HANDLER: &str = "virt-handler";
-/// Memory that a node has for guests.
-const NODE_MEMORY: u64 = 512 << 30;
 
 /// Looks at a launcher pod and brings it a step on.
 pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError> {
@@ -40,7 +38,7 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
         return Ok(());
     }
     if meta::text(&pod, "/spec/nodeName").is_empty() {
-        return schedule(ctx, &pod);
+        return schedule::schedule(ctx, &pod);
     }
     Ok(())
 }
@@ -50,208 +48,6 @@ pub(super) fn domain_of(ctx: &Ctx, pod: &Value) -> Option<Arc<Domain>> {
     let uid = meta::label(pod, super::keys::CREATED_BY)?;
     ctx.domain(uid)
         .filter(|domain| domain.place().pod_uid == meta::uid(pod))
-}
-
-fn bytes(quantity: &Value) -> u64 {
-    let text = quantity.as_str().unwrap_or("0");
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().unwrap_or(0);
-    let scale = match &text[digits..] {
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        _ => 1,
-    };
-    number.saturating_mul(scale)
-}
-
-/// The node with the fewest launchers that fits the selector, other than those in `avoid`.
-pub(super) fn pick(ctx: &Ctx, pod: &Value, avoid: &str) -> Option<String> {
-    let busy = ctx.store.list(POD, None);
-    let load = |node: &str| {
-        busy.iter()
-            .filter(|pod| meta::text(pod, "/spec/nodeName") == node)
-            .count()
-    };
-    let mut nodes: Vec<(usize, String)> = ctx
-        .store
-        .list("nodes", None)
-        .iter()
-        .filter(|node| fits(pod, node) && meta::name(node) != avoid)
-        .map(|node| (load(meta::name(node)), meta::name(node).to_owned()))
-        .collect();
-    nodes.sort();
-    nodes.into_iter().next().map(|(_, node)| node)
-}
-
-fn fits(pod: &Value, node: &Value) -> bool {
-    let wanted = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
-    node.pointer("/spec/unschedulable") != Some(&Value::Bool(true))
-        && wanted
-            .into_iter()
-            .flatten()
-            .all(|(key, value)| meta::label(node, key) == value.as_str())
-}
-
-fn schedule(ctx: &Ctx, pod: &Arc<Value>) -> Result<(), ApiError> {
-    let (namespace, name) = key(pod);
-    let memory = bytes(&pod["spec"]["containers"][0]["resources"]["requests"]["memory"]);
-    let avoid = meta::annotation(pod, super::migration::AVOID).unwrap_or_default();
-    let total = world::NODES;
-    let choice = if memory > NODE_MEMORY {
-        Err(format!("{total} Insufficient memory"))
-    } else {
-        pick(ctx, pod, avoid)
-            .ok_or_else(|| format!("{total} node(s) didn't match Pod's node affinity/selector"))
-    };
-    let claims: Vec<&str> = items(pod, "/spec/volumes")
-        .iter()
-        .filter_map(claim_of)
-        .collect();
-    let choice = choice.and_then(|node| match bound(ctx, &namespace, &claims, &node) {
-        None => Ok(node),
-        Some(why) => Err(why),
-    });
-    let node = match choice {
-        Ok(node) => node,
-        Err(why) => {
-            let text = format!(
-                "0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: \
-                 {total} Preemption is not helpful for scheduling."
-            );
-            ctx.store
-                .modify(POD, &namespace, &name, Part::Status, |pod| {
-                    condition::set(
-                        pod,
-                        &Condition {
-                            kind: "PodScheduled",
-                            status: false,
-                            reason: "Unschedulable",
-                            message: &text,
-                            times: Times::Transition,
-                        },
-                    );
-                })?;
-            ctx.event(
-                pod,
-                "Warning",
-                "FailedScheduling",
-                &text,
-                "default-scheduler",
-            );
-            return Ok(());
-        }
-    };
-    let text = format!("Successfully assigned {namespace}/{name} to {node}");
-    ctx.event(pod, "Normal", "Scheduled", &text, "default-scheduler");
-    ctx.store.modify(POD, &namespace, &name, Part::Any, |pod| {
-        pod["spec"]["nodeName"] = json!(node);
-        assigned(pod, &node);
-    })?;
-    ctx.after(ctx.timing.pod_start, Work::PodStarted(key(pod)));
-    Ok(())
-}
-
-fn assigned(pod: &mut Value, node: &str) {
-    let address = world::all_nodes()
-        .into_iter()
-        .find(|(name, _)| name == node);
-    if let Some((_, ip)) = address {
-        pod["status"]["hostIP"] = json!(ip.to_string());
-    }
-    pod["status"]["startTime"] = json!(meta::now());
-    for (kind, status, reason, message) in [
-        ("PodScheduled", true, "", ""),
-        (
-            UNPAUSED,
-            true,
-            "NotPaused",
-            "the virtual machine is not paused",
-        ),
-        (
-            "Initialized",
-            false,
-            "ContainersNotInitialized",
-            "containers with incomplete status",
-        ),
-        (
-            "Ready",
-            false,
-            "ContainersNotReady",
-            "containers with unready status: [compute]",
-        ),
-        (
-            "ContainersReady",
-            false,
-            "ContainersNotReady",
-            "containers with unready status: [compute]",
-        ),
-    ] {
-        condition::set(
-            pod,
-            &Condition {
-                kind,
-                status,
-                reason,
-                message,
-                times: Times::Transition,
-            },
-        );
-    }
-}
-
-/// Why the claims of a pod keep it from being scheduled, or `None`. Claims that wait for a consumer
-/// learn their node on the way.
-fn bound(ctx: &Ctx, namespace: &str, claims: &[&str], node: &str) -> Option<String> {
-    let mut why = None;
-    for claim in claims {
-        match ctx.store.get(PVC, namespace, claim) {
-            None => why = Some(format!("persistentvolumeclaim \"{claim}\" not found")),
-            Some(pvc) if phase(&pvc) == "Bound" => {}
-            Some(_) => {
-                choose_node(ctx, namespace, claim, node);
-                why = Some("pod has unbound immediate PersistentVolumeClaims".to_owned());
-            }
-        }
-    }
-    why
-}
-
-fn choose_node(ctx: &Ctx, namespace: &str, claim: &str, node: &str) {
-    let annotation = "volume.kubernetes.io/selected-node";
-    let chosen = ctx
-        .store
-        .modify(PVC, namespace, claim, Part::Object, |pvc| {
-            if meta::annotation(pvc, annotation).is_none() {
-                pvc["metadata"]["annotations"][annotation] = json!(node);
-            }
-        });
-    settle("choosing a node for a claim", chosen);
-}
-
-/// Gives a claim that waits for its first consumer a node.
-pub(super) fn select_node(ctx: &Ctx, namespace: &str, claim: &str) {
-    if let Some(node) = world::nodes(ctx.site).first() {
-        choose_node(ctx, namespace, claim, node);
-    }
-}
-
-/// The array handle behind a claim.
-pub(super) fn handle_of(ctx: &Ctx, namespace: &str, claim: &str) -> Option<String> {
-    let pvc = ctx.store.get(PVC, namespace, claim)?;
-    let pv = ctx
-        .store
-        .get(PV, "", meta::text(&pvc, "/spec/volumeName"))?;
-    match meta::text(&pv, "/spec/csi/volumeHandle") {
-        "" => None,
-        handle => Some(handle.to_owned()),
-    }
 }
 
 /// The containers of a launcher pod are to come up: attaches its volumes first, and tries again
@@ -329,77 +125,6 @@ fn containers_running(pod: &Value) -> Value {
         .collect()
 }
 
-/// The lab's registry has every image but those that say so.
-fn missing_image(pod: &Value) -> Option<String> {
-    items(pod, "/spec/containers")
-        .iter()
-        .filter_map(|container| container["image"].as_str())
-        .find(|image| image.contains("/absent"))
-        .map(str::to_owned)
-}
-
-fn image_missing(ctx: &Ctx, pod: &Value, image: &str) -> Result<(), ApiError> {
-    let (namespace, name) = key(pod);
-    let pulled = format!(
-        "failed to pull and unpack image \"{image}\": failed to resolve reference \"{image}\": not found"
-    );
-    let tried = items(pod, "/status/containerStatuses")
-        .iter()
-        .any(|status| status.pointer("/state/waiting/reason") == Some(&json!("ErrImagePull")));
-    let (reason, message) = if tried {
-        let text = format!("Back-off pulling image \"{image}\": ErrImagePull: {pulled}");
-        ("ImagePullBackOff", text)
-    } else {
-        ("ErrImagePull", pulled)
-    };
-    ctx.store
-        .modify(POD, &namespace, &name, Part::Status, |pod| {
-            pod["status"]["containerStatuses"] = json!([{
-                "name": "compute", "ready": false, "restartCount": 0,
-                "state": {"waiting": {"reason": reason, "message": message}},
-            }]);
-        })?;
-    ctx.after(ctx.timing.attach_retry, Work::PodStarted((namespace, name)));
-    Ok(())
-}
-
-fn attach(ctx: &Ctx, pod: &Value, node: &str) -> Result<Vec<Attached>, String> {
-    let namespace = meta::namespace(pod);
-    let mut attached = Vec::new();
-    for volume in items(pod, "/spec/volumes") {
-        let Some(claim) = claim_of(volume) else {
-            continue;
-        };
-        let name = volume["name"].as_str().unwrap_or_default().to_owned();
-        let refused =
-            |why: String| format!("MountVolume.MountDevice failed for volume \"{claim}\" : {why}");
-        let Some(handle) = handle_of(ctx, namespace, claim) else {
-            detach(ctx, &attached, node);
-            return Err(refused("the claim has no volume".to_owned()));
-        };
-        match ctx.array.attach(ctx.site, &handle, node, true) {
-            Ok(disk) => attached.push(Attached {
-                volume: name,
-                handle,
-                disk,
-            }),
-            Err(error) => {
-                detach(ctx, &attached, node);
-                return Err(refused(format!(
-                    "rpc error: code = Internal desc = rbd: map failed: {error}"
-                )));
-            }
-        }
-    }
-    Ok(attached)
-}
-
-fn detach(ctx: &Ctx, attached: &[Attached], node: &str) {
-    for open in attached {
-        ctx.array.detach(ctx.site, &open.handle, node);
-    }
-}
-
 /// Starts the domain of a VMI: hands its disks to a guest and boots it.
 pub(super) fn start(ctx: &Ctx, uid: &str) -> Result<(), ApiError> {
     let Some(domain) = ctx.domain(uid).filter(|domain| !domain.ended()) else {
@@ -417,7 +142,7 @@ pub(super) fn start(ctx: &Ctx, uid: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     if boot_guest(ctx, &vmi, &domain) {
-        vmi::report_started(ctx, &vmi, &domain)?;
+        report::started(ctx, &vmi, &domain)?;
     }
     Ok(())
 }
@@ -551,7 +276,9 @@ pub(super) fn stopped(ctx: &Ctx, uid: &str, clean: bool) -> Result<(), ApiError>
         if let Some(guest) = domain.guest() {
             guest.power_cut();
         }
-        detach(ctx, domain.attached(), &place.node);
+        for node in domain.nodes() {
+            detach(ctx, domain.attached(), &node);
+        }
     }
     let (namespace, name) = &domain.vmi;
     if let Some(vmi) = ctx
@@ -559,7 +286,7 @@ pub(super) fn stopped(ctx: &Ctx, uid: &str, clean: bool) -> Result<(), ApiError>
         .get(VMI, namespace, name)
         .filter(|vmi| meta::uid(vmi) == uid)
     {
-        vmi::report_stopped(ctx, &vmi, clean)?;
+        report::stopped(ctx, &vmi, clean)?;
     }
     ctx.after(
         ctx.timing.pod_stop,

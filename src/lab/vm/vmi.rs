@@ -7,20 +7,19 @@ use serde_json::{Value, json};
 
 use super::boot::missing_claim;
 use super::condition::{self, Condition, Times};
-use super::domain::Domain;
 use super::instance::advance;
 use super::keys::{
-    CREATED_BY, FINALIZER, FOREGROUND, NODE_LABEL, OBSERVED, POD, PVC, UNPAUSED, VMI, claim_of,
-    is_final, items, phase,
+    CREATED_BY, FINALIZER, FOREGROUND, NODE_LABEL, OBSERVED, POD, PVC, UNPAUSED, VMI, is_final,
+    items, phase,
 };
 use super::launcher;
 use super::machine::observed;
 use super::migratable;
+use super::report;
 use super::site::{Ctx, Key, Work, key, settle};
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 
 const CONTROLLER: &str = "virtualmachine-controller";
-const HANDLER: &str = "virt-handler";
 
 /// The launcher pods of a VMI.
 pub(super) fn pods(ctx: &Ctx, vmi: &Value) -> Vec<Arc<Value>> {
@@ -157,7 +156,7 @@ fn populated(ctx: &Ctx, vmi: &Value) -> bool {
         }
         ready = false;
         if matches!(phase(&dv), "WaitForFirstConsumer" | "PendingPopulation") {
-            super::node::select_node(ctx, namespace, name);
+            super::schedule::select_node(ctx, namespace, name);
         }
     }
     ready
@@ -233,7 +232,7 @@ fn scheduling(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
     if phase(&pod) != "Running" {
         return Ok(());
     }
-    let statuses = volume_statuses(ctx, vmi, false);
+    let statuses = report::volume_statuses(ctx, vmi, false);
     modify(ctx, vmi, |vmi| {
         condition::remove(vmi, "Synchronized");
         vmi["metadata"]["labels"][NODE_LABEL] = json!(node);
@@ -250,36 +249,6 @@ fn interfaces(vmi: &Value) -> Value {
     items(vmi, "/spec/domain/devices/interfaces")
         .iter()
         .map(|interface| json!({"name": interface["name"], "podInterfaceName": "eth0"}))
-        .collect()
-}
-
-fn volume_statuses(ctx: &Ctx, vmi: &Value, started: bool) -> Value {
-    let namespace = meta::namespace(vmi);
-    let volumes = items(vmi, "/spec/volumes");
-    let disks = items(vmi, "/spec/domain/devices/disks");
-    volumes
-        .iter()
-        .map(|volume| {
-            let at = disks.iter().position(|disk| disk["name"] == volume["name"]);
-            let letter = at.and_then(|at| u8::try_from(at).ok()).map(|at| b'a' + at);
-            let target = match letter {
-                Some(letter) if started => format!("vd{}", char::from(letter)),
-                _ => String::new(),
-            };
-            let mut status = json!({"name": volume["name"], "target": target});
-            if let Some(claim) = claim_of(volume)
-                && let Some(pvc) = ctx.store.get(PVC, namespace, claim)
-            {
-                status["persistentVolumeClaimInfo"] = json!({
-                    "claimName": claim,
-                    "accessModes": pvc["spec"]["accessModes"],
-                    "volumeMode": pvc["spec"]["volumeMode"],
-                    "capacity": pvc["status"]["capacity"],
-                    "requests": pvc["spec"]["resources"]["requests"],
-                });
-            }
-            status
-        })
         .collect()
 }
 
@@ -319,54 +288,6 @@ fn scheduled(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
         Work::DomainStart(meta::uid(vmi).to_owned()),
     );
     Ok(())
-}
-
-/// The domain of a VMI started: virt-handler reports it.
-pub(super) fn report_started(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Result<(), ApiError> {
-    ctx.event(
-        vmi,
-        "Normal",
-        "Created",
-        "VirtualMachineInstance defined.",
-        HANDLER,
-    );
-    let statuses = volume_statuses(ctx, vmi, true);
-    let ip = domain.place().ip.to_string();
-    modify(ctx, vmi, |vmi| {
-        if phase(vmi) != "Scheduled" {
-            return;
-        }
-        let uid = meta::uid(vmi).to_owned();
-        if let Some(first) = vmi.pointer_mut("/status/interfaces/0") {
-            first["infoSource"] = json!("domain");
-            first["ipAddress"] = json!(ip);
-            first["ipAddresses"] = json!([ip]);
-            first["linkState"] = json!("up");
-            first["mac"] = json!(mac(&uid));
-            first["queueCount"] = json!(1);
-        }
-        vmi["status"]["machine"] = json!({"type": "pc-q35-10.0"});
-        vmi["status"]["volumeStatus"] = statuses.clone();
-        advance(vmi, "Running");
-    })?;
-    ctx.event(
-        vmi,
-        "Normal",
-        "Started",
-        "VirtualMachineInstance started.",
-        HANDLER,
-    );
-    Ok(())
-}
-
-/// A locally administered address that stays with the VMI.
-fn mac(uid: &str) -> String {
-    let hash = blake3::hash(uid.as_bytes());
-    let b = hash.as_bytes();
-    format!(
-        "02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
-        b[0], b[1], b[2], b[3], b[4]
-    )
 }
 
 fn running(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
@@ -474,31 +395,6 @@ fn delete_pod(ctx: &Ctx, vmi: &Value, pod: &Value) -> Result<(), ApiError> {
         .delete(POD, &namespace, &name, &DeleteOptions::default())?;
     let text = format!("Deleted virtual machine pod {name}");
     ctx.event(vmi, "Normal", "SuccessfulDelete", &text, CONTROLLER);
-    Ok(())
-}
-
-/// A domain ended; `clean` if its guest switched itself off.
-pub(super) fn report_stopped(ctx: &Ctx, vmi: &Value, clean: bool) -> Result<(), ApiError> {
-    modify(ctx, vmi, |vmi| {
-        if is_final(vmi) {
-            return;
-        }
-        if let Some(first) = vmi
-            .pointer_mut("/status/interfaces/0")
-            .and_then(Value::as_object_mut)
-        {
-            first.shift_remove("ipAddress");
-            first.shift_remove("ipAddresses");
-        }
-        condition::remove(vmi, "AgentConnected");
-        advance(vmi, if clean { "Succeeded" } else { "Failed" });
-    })?;
-    let (kind, text) = if clean {
-        ("Normal", "The VirtualMachineInstance was shut down.")
-    } else {
-        ("Warning", "The VirtualMachineInstance crashed.")
-    };
-    ctx.event(vmi, kind, "Stopped", text, HANDLER);
     Ok(())
 }
 
