@@ -41,7 +41,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "report",
         ],
     ),
-    ("report", &["plan", "history", "check"]),
+    ("report", &["plan", "history", "check", "probe::layout"]),
     (
         "lab",
         &["cluster::crd", "workload", "probe", "history::event"],

@@ -2,17 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::args::{Format, LabFault, LabUp, LabVerb, PowerState, SiteName};
 use super::exit::Exit;
 use super::output::{columns, line, note, raw};
 use super::{signals, trace};
-use crate::history::event::Site;
+use crate::history::event::{Event, Fact, Site};
 use crate::lab::control::{self, Answer, Request, Status, ask};
+use crate::lab::faults::Board;
 use crate::lab::{Lab, LabConfig, faults};
 use crate::plan::{self, Known, Loaded};
 use crate::run::RunError;
@@ -45,15 +50,19 @@ pub(super) async fn lab(verb: LabVerb, format: Format, verbose: u8) -> anyhow::R
 pub(super) struct InProcess {
     dir: TempDir,
     serving: JoinHandle<anyhow::Result<()>>,
+    board: Arc<Board>,
+    aimed: Vec<faults::Fault>,
 }
 
 impl InProcess {
     /// Starts a lab in a folder of its own with faults planted.
     pub(super) async fn start(names: &[String], seed: u64) -> anyhow::Result<Self> {
-        let mut planted = Vec::new();
-        for name in names {
-            planted.push(known_fault(name)?.fault);
-        }
+        let rows: Vec<_> = names
+            .iter()
+            .map(|name| known_fault(name))
+            .collect::<Result<_, _>>()?;
+        let (aimed, planted): (Vec<&faults::FaultSpec>, Vec<_>) =
+            rows.into_iter().partition(|r| r.phase == "load");
         let dir = tempfile::Builder::new()
             .prefix("virtproof-lab-")
             .tempdir()?;
@@ -67,16 +76,50 @@ impl InProcess {
         let lab = Lab::start(&config)
             .await
             .context("starting the simulated sites")?;
-        for fault in planted {
-            lab.board().plant(fault);
+        for row in planted {
+            lab.board().plant(row.fault);
         }
+        let board = Arc::clone(lab.board());
         let listener = lab.listen()?;
         let serving = tokio::spawn(async move {
             lab.serve(listener).await?;
             lab.stop().await;
             Ok(())
         });
-        Ok(Self { dir, serving })
+        let aimed = aimed.into_iter().map(|row| row.fault).collect();
+        Ok(Self {
+            dir,
+            serving,
+            board,
+            aimed,
+        })
+    }
+
+    /// Plants the faults that are aimed at the load, a moment after the loads of the first
+    /// trial have begun, so that there is something to lose.
+    pub(super) fn aim(&self, mut events: Receiver<Arc<Event>>) {
+        const INTO_THE_LOAD: Duration = Duration::from_millis(700);
+        let (board, aimed) = (Arc::clone(&self.board), self.aimed.clone());
+        if aimed.is_empty() {
+            return;
+        }
+        tokio::spawn(async move {
+            // Every VM of the first trial must have something to lose.
+            let mut waiting_for = usize::MAX;
+            while waiting_for > 0 {
+                match events.recv().await {
+                    Ok(event) => match &event.fact {
+                        Fact::TrialStarted { subjects, .. } => waiting_for = subjects.len(),
+                        Fact::LoadStarted { .. } => waiting_for -= 1,
+                        _ => {}
+                    },
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+            tokio::time::sleep_until(Instant::now() + INTO_THE_LOAD).await;
+            aimed.into_iter().for_each(|fault| board.plant(fault));
+        });
     }
 
     /// The built-in plan.

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod catalogue;
+pub mod document;
 pub mod exit;
 mod init;
 mod lab;

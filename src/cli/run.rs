@@ -59,6 +59,9 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
     };
     let mut shown = None;
     let ended = run::run(&request, &cancel, |recorder| {
+        if let Some(lab) = &lab {
+            lab.aim(recorder.subscribe());
+        }
         shown = Some(tokio::spawn(progress::show(recorder.subscribe(), format)));
     })
     .await;

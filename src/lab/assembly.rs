@@ -105,7 +105,7 @@ impl Lab {
     }
 
     /// Where faults are planted.
-    pub fn board(&self) -> &Board {
+    pub const fn board(&self) -> &Arc<Board> {
         &self.board
     }
 

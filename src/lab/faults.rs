@@ -58,7 +58,8 @@ pub struct FaultSpec {
     pub fault: Fault,
     /// The name to plant it by.
     pub name: &'static str,
-    /// When it strikes: `replication`, `promote`, `demote`, `fence`, `boot`, `cleanup`, `load`.
+    /// When it strikes: `replication`, `promote`, `demote`, `fence`, `boot`, `cleanup`; a fault of the
+    /// phase `load` must be planted once the load runs, not before.
     pub phase: &'static str,
     /// The check that must fire, or `inconclusive`.
     pub fires: &'static str,
@@ -183,7 +184,7 @@ pub const TABLE: &[FaultSpec] = &[
     row(
         Fault::SyncStalled,
         "sync-stalled",
-        "replication",
+        "load",
         "R1",
         DOWN,
         "syncs stop while replication still reports healthy, and the loss outgrows the objective (F9)",

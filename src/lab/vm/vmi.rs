@@ -362,11 +362,13 @@ fn stopping(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
     for pod in pods.iter().filter(|pod| !meta::deleting(pod)) {
         delete_pod(ctx, vmi, pod)?;
     }
-    if let Some(domain) = ctx
-        .domain(meta::uid(vmi))
-        .filter(|domain| domain.guest().is_some())
-    {
-        super::node::shut_down(ctx, vmi, &domain);
+    if let Some(domain) = ctx.domain(meta::uid(vmi)) {
+        if domain.guest().is_some() {
+            super::node::shut_down(ctx, vmi, &domain);
+        } else {
+            // Deleted between its containers' start and its own: nothing is left to shut down.
+            super::node::stopped(ctx, meta::uid(vmi), false)?;
+        }
     } else if pods.is_empty() {
         modify(ctx, vmi, |vmi| {
             condition::remove(vmi, "Synchronized");

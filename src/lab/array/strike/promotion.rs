@@ -9,7 +9,7 @@ use crate::lab::array::image::Write;
 use crate::lab::array::pages::{Page, Pages, page};
 use crate::lab::faults::Fault;
 use crate::lab::world::PAGE;
-use crate::probe::cell::{SECTOR, SECTORS};
+use crate::probe::cell::{Header, SECTOR, SECTORS};
 use crate::probe::layout::mix;
 
 /// How many snapshots back the fault `older-point` goes, if there are as many.
@@ -113,27 +113,41 @@ impl Core {
         self.struck(Fault::OlderPoint, key, 0, "an older snapshot than claimed");
     }
 
-    /// Exchanges the first two replicas of equal size, when the first of them is promoted.
+    /// Exchanges the replica being promoted with another that waits for its promotion: of equal size
+    /// and with its ledger laid the same way, or neither guest could open what it gets. One of the
+    /// same VM if there is one, else another VM's.
     fn swap(&mut self, key: &Key, carriers: &[String]) {
-        let size = |id: &String| self.images.get(&(key.0, id.clone())).map(|i| i.size);
-        let pair = carriers.iter().enumerate().find_map(|(n, a)| {
-            let b = carriers[n + 1..].iter().find(|b| size(b) == size(a))?;
-            Some((a.clone(), b.clone()))
-        });
-        let Some((a, b)) = pair.filter(|(a, b)| *a == key.1 || *b == key.1) else {
-            return;
+        let done = |id: &String| {
+            let mut strikes = self.strikes.iter();
+            strikes.any(|s| s.fault == Fault::SwapVolumes && s.image == *id)
         };
         let waiting = |id: &String| {
-            let mirror = self.images.get(&(key.0, id.clone()))?.mirror.as_ref()?;
-            let point = mirror.point.as_ref().filter(|_| !mirror.primary)?;
-            Some(point.pages.clone())
+            let image = self.images.get(&(key.0, id.clone()))?;
+            let mirror = image.mirror.as_ref().filter(|mirror| !mirror.primary)?;
+            let pages = &mirror.point.as_ref()?.pages;
+            (has_ledger(pages) && !done(id)).then(|| (image.size, is_raw(pages), pages.clone()))
         };
-        if let (Some(of_a), Some(of_b)) = (waiting(&a), waiting(&b)) {
-            self.replace(&(key.0, a.clone()), of_b);
-            self.replace(&(key.0, b.clone()), of_a);
-            let detail = format!("exchanged with {b}");
-            self.struck(Fault::SwapVolumes, &(key.0, a), 0, &detail);
-        }
+        let Some((size, raw, own)) = waiting(&key.1) else {
+            return;
+        };
+        let fits = |id: &String| {
+            let (other_size, other_raw, pages) = waiting(id).filter(|_| *id != key.1)?;
+            ((other_size, other_raw) == (size, raw)).then(|| (id.clone(), pages))
+        };
+        let elsewhere = self
+            .images
+            .keys()
+            .filter(|(site, _)| *site == key.0)
+            .map(|(_, id)| id);
+        let Some((other, pages)) = carriers.iter().chain(elsewhere).find_map(fits) else {
+            return;
+        };
+        self.replace(key, pages);
+        self.replace(&(key.0, other.clone()), own);
+        let detail = format!("exchanged with {other}");
+        self.struck(Fault::SwapVolumes, key, 0, &detail);
+        let detail = format!("exchanged with {}", key.1);
+        self.struck(Fault::SwapVolumes, &(key.0, other), 0, &detail);
     }
 
     fn flip(&self, pages: &mut Pages, salt: u64) -> Option<(u64, &'static str)> {
@@ -145,6 +159,13 @@ impl Core {
         pages.set(index, page(&bytes));
         Some((index, "one bit flipped"))
     }
+}
+
+/// Whether a ledger owns the whole image: its first cell is a fill.
+fn is_raw(pages: &Pages) -> bool {
+    pages
+        .get(0)
+        .is_some_and(|page| Header::decode(&page).is_some())
 }
 
 /// Leaves the second half of the newest overwritten cell as it was before.

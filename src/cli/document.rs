@@ -1,0 +1,84 @@
+//! `docs/catalogue.md`, from the tables that the code runs by.
+
+use std::fmt::Write as _;
+
+use super::exit::Exit;
+use crate::check::CATALOGUE as CHECKS;
+use crate::lab::faults::TABLE as FAULTS;
+use crate::scenario::catalogue::CATALOGUE as SCENARIOS;
+
+/// The whole page.
+pub fn catalogue() -> String {
+    let mut out = String::from(
+        "# Scenarios, checks and faults\n\nGenerated from the code; a test keeps it true.\n",
+    );
+    // Writing to a String cannot fail.
+    scenarios(&mut out)
+        .and_then(|()| checks(&mut out))
+        .and_then(|()| faults(&mut out))
+        .and_then(|()| exits(&mut out))
+        .expect("writing to a String");
+    out
+}
+
+fn scenarios(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\n## Scenarios")?;
+    for spec in SCENARIOS {
+        let steps: Vec<_> = spec.steps.iter().map(|s| s.name()).collect();
+        writeln!(out, "\n### `{}`\n\n{}.\n", spec.id, spec.purpose)?;
+        writeln!(out, "- steps: {}", steps.join(", "))?;
+        writeln!(out, "- checks: {}", spec.checks.join(", "))?;
+        let loss = if spec.zero_loss {
+            "no acknowledged write may be lost"
+        } else {
+            "loss is measured"
+        };
+        writeln!(out, "- {loss}")?;
+        writeln!(out, "- sources: {}", spec.sources.join("; "))?;
+    }
+    Ok(())
+}
+
+fn checks(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\n## Checks")?;
+    for check in CHECKS {
+        writeln!(
+            out,
+            "\n### {} {}\n\n{}\n\nLimits: {}",
+            check.id, check.title, check.what, check.limits
+        )?;
+        let red: Vec<_> = FAULTS
+            .iter()
+            .filter(|f| f.fires == check.id)
+            .map(|f| format!("`{}`", f.name))
+            .collect();
+        let red = if red.is_empty() {
+            "none in the lab yet".into()
+        } else {
+            red.join(", ")
+        };
+        writeln!(out, "\nTurned red by: {red}")?;
+    }
+    Ok(())
+}
+
+fn faults(out: &mut String) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\n## Faults of the lab\n\n| name | phase | must fire | seen in | what it does |\n|---|---|---|---|---|"
+    )?;
+    FAULTS.iter().try_for_each(|f| {
+        writeln!(
+            out,
+            "| `{}` | {} | {} | `{}` | {} |",
+            f.name, f.phase, f.fires, f.scenario, f.summary
+        )
+    })
+}
+
+fn exits(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\n## Exit codes\n\n| code | meaning |\n|---|---|")?;
+    Exit::ALL
+        .iter()
+        .try_for_each(|exit| writeln!(out, "| {} | {} |", *exit as u8, exit.meaning()))
+}
