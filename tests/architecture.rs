@@ -139,11 +139,11 @@ fn files_stay_short() {
             .next()
             .unwrap_or_default();
         let lines = code.lines().count();
-        let test = file
+        let is_test = file
             .file_name()
             .is_some_and(|n| n == "tests.rs" || n == "testkit.rs")
             || file.iter().any(|part| part == "tests");
-        if !test {
+        if !is_test {
             lengths.push(lines);
             if lines > 500 {
                 long.push(format!("{} has {lines} lines", file.display()));

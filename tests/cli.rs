@@ -44,11 +44,10 @@ fn every_help_is_as_recorded() {
         let arguments = [verb, &["--help"][..]].concat();
         let done = virtproof(&arguments, dir.path());
         assert_eq!(done.status.code(), Some(0), "{verb:?}");
-        all.push_str(&format!(
-            "$ virtproof {}\n{}\n",
-            arguments.join(" "),
-            text(&done.stdout)
-        ));
+        let said = text(&done.stdout);
+        for part in ["$ virtproof ", &arguments.join(" "), "\n", &said, "\n"] {
+            all.push_str(part);
+        }
     }
     insta::assert_snapshot!(all);
 }

@@ -40,7 +40,8 @@ fn caught(name: &str) {
     let out = dir.path().join("run");
     let (code, said) = run(name, &out);
     let text = std::fs::read_to_string(out.join("verdicts.json"))
-        .unwrap_or_else(|e| panic!("no verdicts ({e}):\n{said}"));
+        .map_err(|error| format!("no verdicts ({error}):\n{said}"))
+        .expect("verdicts");
     let verdicts: Verdicts = serde_json::from_str(&text).expect("verdicts");
     if row.fires == "inconclusive" {
         assert_eq!(code, Some(4), "must be inconclusive, never a pass:\n{said}");

@@ -12,7 +12,9 @@ fn virtproof() -> Command {
 }
 
 fn read(dir: &Path, name: &str) -> String {
-    std::fs::read_to_string(dir.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    let text = std::fs::read_to_string(dir.join(name));
+    text.map_err(|error| format!("{name}: {error}"))
+        .expect("a file of the run directory")
 }
 
 #[test]

@@ -128,7 +128,9 @@ fn check_text(check: &CheckSpec) -> String {
     );
     out.push_str("\nFaults of the lab that turn it red\n");
     for fault in faults::TABLE.iter().filter(|f| f.fires == check.id) {
-        out.push_str(&format!("  {}: {}\n", fault.name, fault.summary));
+        for part in ["  ", fault.name, ": ", fault.summary, "\n"] {
+            out.push_str(part);
+        }
     }
     out
 }

@@ -118,7 +118,9 @@ impl InProcess {
                 }
             }
             tokio::time::sleep_until(Instant::now() + INTO_THE_LOAD).await;
-            aimed.into_iter().for_each(|fault| board.plant(fault));
+            for fault in aimed {
+                board.plant(fault);
+            }
         });
     }
 

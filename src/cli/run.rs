@@ -32,7 +32,7 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
         Some(seed) => seed,
         None => drawn()?,
     };
-    let out = args.out.clone().map_or_else(default_out, Ok)?;
+    let out = args.out.clone().unwrap_or_else(default_out);
     trace::start(verbose)?;
     let lab = if args.lab {
         Some(InProcess::start(&args.fault, seed).await?)
@@ -108,9 +108,9 @@ fn report(ended: &Ended, out: &Path, hint: &str, format: Format) -> anyhow::Resu
 }
 
 /// A folder named for the moment, so that runs do not meet.
-fn default_out() -> anyhow::Result<PathBuf> {
+fn default_out() -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-    Ok(PathBuf::from(format!("virtproof-{now}")))
+    PathBuf::from(format!("virtproof-{now}"))
 }
 
 fn drawn() -> anyhow::Result<u64> {

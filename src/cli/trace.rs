@@ -25,7 +25,9 @@ pub(super) fn start(verbose: u8) -> anyhow::Result<()> {
 fn quiet(level: LevelFilter) -> anyhow::Result<EnvFilter> {
     let mut text = format!("virtproof={level},{}", LevelFilter::ERROR);
     for target in QUIET_TARGETS {
-        text.push_str(&format!(",{target}=off"));
+        for part in [",", target, "=off"] {
+            text.push_str(part);
+        }
     }
     Ok(EnvFilter::try_new(text)?)
 }

@@ -66,7 +66,7 @@ pub struct Status {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nothing listens.
-    #[error("no lab answers at {}: start one with `virtproof lab up --dir {}`", path.display(), path.parent().unwrap_or(Path::new(".")).display())]
+    #[error("no lab answers at {}: start one with `virtproof lab up --dir {}`", path.display(), folder(path).display())]
     NotUp {
         /// The socket.
         path: PathBuf,
@@ -81,6 +81,11 @@ pub enum ControlError {
         /// What was wrong.
         source: std::io::Error,
     },
+}
+
+/// The folder of a control socket.
+fn folder(socket: &Path) -> &Path {
+    socket.parent().unwrap_or(socket)
 }
 
 /// Longest request or answer.

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::probe::layout::WRITER_CANARY;
 
 /// Bins on a timeline.
-const BINS: f64 = 240.0;
+const BINS: usize = 240;
 
 /// Builds the view.
 pub fn build(plan: &Plan, history: &History, verdicts: &[Verdict]) -> View {
@@ -301,12 +301,13 @@ fn timeline(events: &[&Event], runs: &[&Incarnation]) -> Timeline {
     }
     let pad = (end - start) * 0.02;
     let (start, end) = ((start - pad).max(0.0), end + pad);
-    let bin = (end - start) / BINS;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred bins")]
+    let bin = (end - start) / BINS as f64;
     let series = all.iter().map(|(run, beats)| {
-        let mut acks = vec![0; whole(BINS) as usize];
+        let mut acks = vec![0; BINS];
         for (at, n) in beats {
-            let index = whole(((at - start) / bin).floor()) as usize;
-            if let Some(slot) = acks.get_mut(index) {
+            let index = usize::try_from(whole(((at - start) / bin).floor()));
+            if let Some(slot) = index.ok().and_then(|index| acks.get_mut(index)) {
                 *slot += n;
             }
         }
@@ -336,11 +337,7 @@ fn gap(runs: &[&Incarnation], marks: &[Mark]) -> Option<(f64, f64)> {
         let canary = run.acks.acked().find(|a| a.writer == WRITER_CANARY)?;
         run.acks.batches().get(canary.batch).map(|b| secs(b.at_ns))
     })?;
-    let before = load
-        .iter()
-        .map(|b| secs(b.at_ns))
-        .filter(|at| *at < after)
-        .next_back()?;
+    let before = load.iter().map(|b| secs(b.at_ns)).rfind(|at| *at < after)?;
     Some((before, after))
 }
 

@@ -152,9 +152,9 @@ impl Trial {
         let mut ill: Vec<Member> = Vec::new();
         for member in self.members.drain(..) {
             if member.failed.is_none() {
-                well.push(member)
+                well.push(member);
             } else {
-                ill.push(member)
+                ill.push(member);
             }
         }
         let done = match step {
