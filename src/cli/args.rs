@@ -207,7 +207,7 @@ pub enum PowerState {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  virtproof lab up\n  virtproof lab up --detach --dir lab/\n  \
-    kubectl --kubeconfig lab/primary.kubeconfig get vm,vmi,pvc -A"
+    kubectl --kubeconfig lab/east.kubeconfig get vm,vmi,pvc -A"
 )]
 pub struct LabUp {
     /// Where kubeconfigs and the control socket go.

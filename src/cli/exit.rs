@@ -1,4 +1,4 @@
-//! Exit codes. They are part of the interface (`README.md`, `docs/exit-codes.md`) and stand here only.
+//! Exit codes. They are part of the interface (`README.md`) and stand here only.
 
 use crate::check::verdict::Status;
 

@@ -56,7 +56,7 @@ pub enum Step {
     Seed,
     /// Protect every PVC and wait for a full sync of everything seeded.
     Baseline,
-    /// Write until the warm-up is over and at least one more sync has happened under load.
+    /// Write for as long as the plan says, replication going on.
     Load,
     /// Stop the writers with full accounting.
     Quiesce,
@@ -112,7 +112,7 @@ impl Step {
             }
             Self::Seed => "upload the probe, open the data volumes, fill their cold regions",
             Self::Baseline => "replicate every PVC; wait for a full sync of everything seeded",
-            Self::Load => "write until the warm-up is over and another sync happened under load",
+            Self::Load => "write for as long as the plan says, replication going on",
             Self::Quiesce => "stop the writers and account for everything issued",
             Self::Restart => "stop and start the VMs where they are; the boot id must change",
             Self::StopSource => "stop the VMs while their writers still write",
