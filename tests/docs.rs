@@ -1,0 +1,98 @@
+//! Every command that the documents show: all of them must parse, and those of the lab's page are
+//! run as they stand, in order.
+
+use std::path::Path;
+use std::process::Command;
+
+use clap::Parser;
+use virtproof::cli::args::Cli;
+
+const PAGES: [&str; 8] = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/catalogue.md",
+    "docs/evidence.md",
+    "docs/lab.md",
+    "docs/plan.md",
+    "docs/rbac.md",
+    "docs/templates.md",
+];
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(path).expect("a page of the documents")
+}
+
+/// The lines behind a `$ ` in the console blocks of a page.
+fn commands(text: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            inside = !inside && kind == "console";
+        } else if let (true, Some(command)) = (inside, line.strip_prefix("$ ")) {
+            found.push(command.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn every_documented_command_line_is_valid() {
+    let mut seen = 0;
+    for name in PAGES {
+        for command in commands(&page(name)) {
+            let own = command.replace("cargo run --release --", "virtproof");
+            let words: Vec<&str> = own.split_whitespace().take_while(|w| *w != ">").collect();
+            if words.first() == Some(&"virtproof") {
+                let parsed = Cli::try_parse_from(&words);
+                assert!(
+                    parsed.is_ok(),
+                    "{name}: `{command}`: {}",
+                    parsed.err().expect("an error")
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(
+        seen >= 10,
+        "only {seen} commands seen: the scanner is broken"
+    );
+}
+
+#[test]
+fn the_commands_of_the_lab_page_work_as_they_stand() {
+    let dir = tempfile::tempdir().expect("folder");
+    let kubectl = Command::new("kubectl")
+        .arg("version")
+        .arg("--client")
+        .output()
+        .is_ok();
+    assert!(
+        kubectl || std::env::var_os("VIRTPROOF_CI").is_none(),
+        "CI must have kubectl"
+    );
+    if !kubectl {
+        eprintln!("SKIPPED: no kubectl here, its lines of docs/lab.md were not run");
+    }
+    for command in commands(&page("docs/lab.md")) {
+        let mut words = command.split_whitespace();
+        let program = match words.next() {
+            Some("virtproof") => env!("CARGO_BIN_EXE_virtproof"),
+            Some("kubectl") if kubectl => "kubectl",
+            _ => continue,
+        };
+        let done = Command::new(program)
+            .args(words)
+            .current_dir(dir.path())
+            .output()
+            .expect("the command runs");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(
+            done.status.success(),
+            "`{command}` ended with {}: {said}",
+            done.status
+        );
+    }
+}
