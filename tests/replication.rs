@@ -189,7 +189,7 @@ fn machine() -> Value {
             },
             "networks": [{"name": "default", "pod": {}}],
             "volumes": [
-                {"name": "root", "containerDisk": {"image": "quay.io/containerdisks/fedora:42"}},
+                {"name": "root", "containerDisk": {"image": "registry.example/containerdisks/fedora:42"}},
                 data(PVCS[0]), data(PVCS[1]),
             ],
         }}},

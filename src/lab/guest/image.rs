@@ -155,7 +155,7 @@ mod tests {
     fn a_blank_volume_does_not_boot_and_an_imported_one_does() {
         let disk = MemoryDisk::new(64);
         assert_eq!(os(&disk).unwrap(), None);
-        let fedora = Os::from_reference("docker://quay.io/containerdisks/fedora:latest");
+        let fedora = Os::from_reference("docker://registry.example/containerdisks/fedora:latest");
         install(&disk, &fedora).unwrap();
         assert_eq!(os(&disk).unwrap(), Some(fedora));
         assert_eq!(state(&disk).unwrap(), None);
@@ -187,7 +187,7 @@ mod tests {
     fn references_name_the_default_user() {
         for (reference, user, arch) in [
             (
-                "quay.io/kubevirt/cirros-container-disk-demo",
+                "registry.example/kubevirt/cirros-container-disk-demo",
                 "cirros",
                 "x86_64",
             ),

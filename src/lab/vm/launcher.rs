@@ -6,7 +6,7 @@ use super::keys::{CREATED_BY, claim_of, items};
 use crate::lab::api::meta;
 
 /// The image that the launcher runs; nothing pulls it.
-pub(super) const IMAGE: &str = "quay.io/kubevirt/virt-launcher:v1.9.0";
+pub(super) const IMAGE: &str = "registry.example/kubevirt/virt-launcher:v1.9.0";
 /// What virt-launcher itself needs besides the guest's memory.
 pub(super) const OVERHEAD: &str = "295168Ki";
 /// Seconds that the pod has beyond the guest's grace period.

@@ -98,7 +98,7 @@ fn aggregation(version: &str) -> Value {
                 "kubevirt.io/customizer-identifier": "lab",
                 "kubevirt.io/generation": "1",
                 "kubevirt.io/install-strategy-identifier": "lab",
-                "kubevirt.io/install-strategy-registry": "quay.io/kubevirt",
+                "kubevirt.io/install-strategy-registry": "registry.example/kubevirt",
                 "kubevirt.io/install-strategy-version": VERSION,
             },
         },

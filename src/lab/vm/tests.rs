@@ -230,7 +230,7 @@ fn blank() -> Value {
 }
 
 fn fedora() -> Value {
-    json!([{"name": "root", "containerDisk": {"image": "quay.io/containerdisks/fedora:42"}}])
+    json!([{"name": "root", "containerDisk": {"image": "registry.example/containerdisks/fedora:42"}}])
 }
 
 /// The values that a field went through, without repetitions.
@@ -567,6 +567,32 @@ async fn a_forced_stop_and_a_deleted_launcher_end_the_guest_at_once() {
     );
     rig.until_gone(VMI, "a").await;
     assert!(guest.is_off());
+}
+
+#[tokio::test]
+async fn a_vm_deleted_before_its_domain_starts_goes_all_the_same() {
+    let rig = Rig::new().await;
+    let mut pods = rig.store.watch(POD);
+    rig.create(VM, machine("a", "Always", &fedora()));
+    let started = async {
+        while let Some(change) = pods.recv().await {
+            if phase(&change.object) == "Running" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), started)
+        .await
+        .expect("a running launcher");
+    assert!(
+        rig.kubevirt.guest("default", "a").is_none(),
+        "the domain is there already"
+    );
+    rig.store
+        .delete(VM, "default", "a", &DeleteOptions::default())
+        .unwrap();
+    rig.until_gone(VMI, "a").await;
+    rig.until_gone(VM, "a").await;
 }
 
 #[tokio::test]

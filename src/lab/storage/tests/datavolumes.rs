@@ -23,7 +23,7 @@ fn dv(name: &str, source: &Value, annotations: &Value) -> Value {
 }
 
 fn registry() -> Value {
-    json!({"registry": {"url": "docker://quay.io/containerdisks/fedora:latest"}})
+    json!({"registry": {"url": "docker://registry.example/containerdisks/fedora:latest"}})
 }
 
 fn succeeded(dv: &Value) -> bool {

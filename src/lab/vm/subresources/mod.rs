@@ -181,7 +181,7 @@ fn info(what: &str) -> Value {
             "platform": "linux/amd64",
         }),
         "guestfs" => json!({
-            "registry": "quay.io/kubevirt", "tag": VERSION, "digest": "", "imagePrefix": "",
+            "registry": "registry.example/kubevirt", "tag": VERSION, "digest": "", "imagePrefix": "",
             "gsImage": "",
         }),
         _ => json!({
