@@ -46,11 +46,8 @@ fn every_documented_command_line_is_valid() {
             let words: Vec<&str> = own.split_whitespace().take_while(|w| *w != ">").collect();
             if words.first() == Some(&"virtproof") {
                 let parsed = Cli::try_parse_from(&words);
-                assert!(
-                    parsed.is_ok(),
-                    "{name}: `{command}`: {}",
-                    parsed.err().expect("an error")
-                );
+                let refused = parsed.err().map(|error| error.to_string());
+                assert_eq!(refused, None, "{name}: `{command}`");
                 seen += 1;
             }
         }
