@@ -7,11 +7,12 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
     "docs/evidence.md",
+    "docs/extending.md",
     "docs/lab.md",
     "docs/plan.md",
     "docs/rbac.md",

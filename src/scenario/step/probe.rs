@@ -9,6 +9,7 @@ use super::provision::name;
 use crate::cluster::{Deadline, Scope, Seen, crd::kubevirt::VirtualMachineInstance};
 use crate::guest::{Milestone, OnMilestone, Shell};
 use crate::history::event::{Fact, Purpose, Site, Stage};
+use crate::history::segment::Closed;
 use crate::plan::model::Route;
 use crate::probe::config;
 use crate::probe::host::{Prober, Reach, Setup};
@@ -98,18 +99,7 @@ pub(in crate::scenario) async fn end_load(
         last_rank,
     };
     member.tell(world, ended).await?;
-    let (records, root) = (closed.records, closed.root);
-    member
-        .tell(
-            world,
-            Fact::SegmentClosed {
-                incarnation,
-                segment,
-                records,
-                root,
-            },
-        )
-        .await
+    seal(world, member, incarnation, segment, closed).await
 }
 
 /// Opens the volumes after the transition, writes a canary on each and reads everything back.
@@ -142,19 +132,24 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
     member.tell(world, scanned).await?;
     let segment = prober.segment().to_owned();
     let closed = prober.quit(&deadline).await.context("ending the probe")?;
-    let (records, root) = (closed.records, closed.root);
-    let incarnation = incarnation.name;
-    member
-        .tell(
-            world,
-            Fact::SegmentClosed {
-                incarnation,
-                segment,
-                records,
-                root,
-            },
-        )
-        .await
+    seal(world, member, incarnation.name, segment, closed).await
+}
+
+/// Ties a closed segment's bytes into the history.
+async fn seal(
+    world: &World,
+    member: &Member,
+    incarnation: String,
+    segment: String,
+    Closed { records, root, .. }: Closed,
+) -> anyhow::Result<()> {
+    let fact = Fact::SegmentClosed {
+        incarnation,
+        segment,
+        records,
+        root,
+    };
+    member.tell(world, fact).await
 }
 
 /// Reaches the guest, starts a probe in it and records who answered.

@@ -1,0 +1,98 @@
+//! Bad input that only shows against sites: each is refused with its exit code and a text that says
+//! what to do, and leaves nothing behind.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const FEDORA: &str = "template: linux-two-disks-dvt";
+
+fn virtproof(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_virtproof"))
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .expect("virtproof runs")
+}
+
+/// A lab with the built-in plan beside it.
+fn lab(dir: &Path) -> String {
+    assert_eq!(
+        virtproof(dir, &["lab", "up", "--detach", "--dir", "."])
+            .status
+            .code(),
+        Some(0)
+    );
+    virtproof::plan::LAB.to_owned()
+}
+
+fn refused(dir: &Path, plan: &str, code: i32, words: &[&str]) {
+    std::fs::write(dir.join("plan.yaml"), plan).expect("the plan");
+    let out = dir.join("run");
+    let done = virtproof(dir, &["run", "plan.yaml", "--out", "run"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(code), "{said}");
+    for word in words {
+        assert!(said.contains(word), "it does not say `{word}`:\n{said}");
+    }
+    let undo = std::fs::read_to_string(out.join("undo.jsonl")).unwrap_or_default();
+    assert!(!undo.contains("\"record\""), "something was done: {undo}");
+    if out.exists() {
+        std::fs::remove_dir_all(&out).expect("removed");
+    }
+}
+
+#[test]
+fn what_the_sites_lack_is_told_before_anything_is_done() {
+    let dir = tempfile::tempdir().expect("folder");
+    let dir = dir.path();
+    let plan = lab(dir);
+    let class = plan.replace(
+        "volumeReplicationClass: lab-mirror",
+        "volumeReplicationClass: absent",
+    );
+    assert_ne!(class, plan);
+    refused(
+        dir,
+        &class,
+        3,
+        &[
+            "preflight not met",
+            "VolumeReplicationClass absent",
+            "secondary",
+        ],
+    );
+    let storage = plan.replace("storageClass: lab-block", "storageClass: absent");
+    assert_ne!(storage, plan);
+    refused(dir, &storage, 3, &["StorageClass absent"]);
+
+    let disk = "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata: {name: vm}\nspec:\n  \
+        runStrategy: Always\n  template:\n    spec:\n      domain:\n        devices: {}\n      \
+        volumes: []\n";
+    std::fs::write(dir.join("diskless.yaml"), disk).expect("a manifest");
+    let diskless = plan.replace(FEDORA, "template: ./diskless.yaml");
+    assert_ne!(diskless, plan);
+    refused(dir, &diskless, 2, &["diskless.yaml", "disk"]);
+
+    let off = virtproof(dir, &["lab", "power", "secondary", "off", "--dir", "."]);
+    assert_eq!(off.status.code(), Some(0));
+    refused(dir, &plan, 3, &["secondary", "no answer from"]);
+    assert_eq!(
+        virtproof(dir, &["lab", "down", "--dir", "."]).status.code(),
+        Some(0)
+    );
+}
+
+#[test]
+fn a_run_directory_in_use_is_never_written_over() {
+    let dir = tempfile::tempdir().expect("folder");
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("run")).expect("folder");
+    std::fs::write(dir.join("run/precious"), "x").expect("a file");
+    let done = virtproof(dir, &["run", "--lab", "--out", "run"]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("not empty"));
+    assert_eq!(
+        std::fs::read_dir(dir.join("run")).expect("folder").count(),
+        1
+    );
+}
