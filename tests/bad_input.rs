@@ -96,3 +96,34 @@ fn a_run_directory_in_use_is_never_written_over() {
         1
     );
 }
+
+#[test]
+fn a_guest_of_another_architecture_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().expect("folder");
+    let dir = dir.path();
+    let plan = lab(dir).replace("image: fedora:latest", "image: fedora-aarch64:latest");
+    std::fs::write(dir.join("plan.yaml"), plan).expect("the plan");
+    let run = [
+        "run",
+        "plan.yaml",
+        "--only",
+        "boot.replicated",
+        "--out",
+        "run",
+    ];
+    let done = virtproof(dir, &run);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    // The VMs were made, so it is no preflight: the trial failed, and nothing of it is left.
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("aarch64") && said.contains("--probe"),
+        "{said}"
+    );
+    let cleaned = virtproof(dir, &["cleanup", "run"]);
+    assert_eq!(cleaned.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&cleaned.stdout).contains("nothing is left"));
+    assert_eq!(
+        virtproof(dir, &["lab", "down", "--dir", "."]).status.code(),
+        Some(0)
+    );
+}
