@@ -7,7 +7,7 @@ use std::process::Command;
 
 use virtproof::check::Verdicts;
 use virtproof::check::verdict::Status;
-use virtproof::lab::faults::{TABLE, by_name};
+use virtproof::lab::faults::{Ordained, by_name, plantable};
 
 fn run(name: &str, out: &Path) -> (Option<i32>, String) {
     let row = by_name(name).expect("a fault of the table");
@@ -43,7 +43,7 @@ fn caught(name: &str) {
         .map_err(|error| format!("no verdicts ({error}):\n{said}"))
         .expect("verdicts");
     let verdicts: Verdicts = serde_json::from_str(&text).expect("verdicts");
-    if row.fires == "inconclusive" {
+    if row.ordained == Ordained::Inconclusive {
         assert_eq!(code, Some(4), "must be inconclusive, never a pass:\n{said}");
         return;
     }
@@ -54,16 +54,16 @@ fn caught(name: &str) {
         .filter(|v| v.status == Status::Fail)
         .map(|v| v.check.as_str())
         .collect();
-    assert!(
-        fired.contains(&row.fires),
-        "{} did not fire, but {fired:?}:\n{said}",
-        row.fires
-    );
-    assert!(
-        said.contains(row.fires),
-        "the output does not name {}:\n{said}",
-        row.fires
-    );
+    for check in row.red() {
+        assert!(
+            fired.contains(check),
+            "{check} did not fire, but {fired:?}:\n{said}"
+        );
+        assert!(
+            said.contains(check),
+            "the output does not name {check}:\n{said}"
+        );
+    }
 }
 
 macro_rules! faults {
@@ -99,6 +99,9 @@ faults! {
 
 #[test]
 fn every_fault_of_the_table_is_tested() {
-    let table: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
-    assert_eq!(table, TESTED);
+    let mut table: Vec<&str> = plantable().map(|(row, _)| row.name).collect();
+    let mut tested = TESTED.to_vec();
+    table.sort_unstable();
+    tested.sort_unstable();
+    assert_eq!(table, tested);
 }

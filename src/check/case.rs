@@ -19,6 +19,8 @@ pub(super) struct Trial<'a> {
     pub(super) subjects: &'a [String],
     pub(super) checks: &'a [String],
     pub(super) zero_loss: bool,
+    /// The moment that its fault was aimed at.
+    pub(super) aimed: Option<&'a str>,
     pub(super) outcome: Option<&'a Outcome>,
 }
 
@@ -31,6 +33,7 @@ impl<'a> Trial<'a> {
                 subjects,
                 checks,
                 zero_loss,
+                aimed,
             } = &event.fact
             else {
                 return None;
@@ -41,6 +44,7 @@ impl<'a> Trial<'a> {
                 subjects,
                 checks,
                 zero_loss: *zero_loss,
+                aimed: aimed.as_deref(),
                 outcome: None,
             })
         });

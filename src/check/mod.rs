@@ -110,8 +110,12 @@ fn word(spec: &CheckSpec, case: &Case<'_>, trials: &[Trial<'_>]) -> Finding {
             trial.scenario == case.trial.scenario && trial.checks.iter().any(|id| id == spec.id)
         });
         let samples: usize = alike.map(|trial| trial.subjects.len()).sum();
+        let aimed = case.trial.aimed.map_or_else(
+            || "the moment of the fault was not aimed".to_owned(),
+            |moment| format!("the fault was aimed at {moment}"),
+        );
         finding = finding.limit(format!(
-            "{samples} samples in this run: even if all pass, a violation rate below about {:.0} % is not excluded",
+            "{samples} samples in this run, {aimed}: even if all pass, a violation rate below about {:.0} % is not excluded",
             (300.0 / finding::float(samples as u64)).min(100.0)
         ));
     }

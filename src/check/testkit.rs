@@ -8,8 +8,8 @@ use super::verdict::{Status, Verdict};
 use super::{Verdicts, catalogue, judge};
 use crate::history::acks::AckLog;
 use crate::history::event::{
-    ConditionFact, Event, Fact, LedgerMode, Outcome, Purpose, ReplicationFact, Site, Stage,
-    VERSION, VolumeFact,
+    ConditionFact, Event, Fact, LedgerMode, Outcome, Purpose, ReadVia, ReplicationFact, Site,
+    Stage, VERSION, VolumeFact,
 };
 use crate::history::read::{History, Incarnation, Scan};
 use crate::history::scanfile::VolumeScan;
@@ -398,6 +398,7 @@ impl Kit {
                     subjects: vec![VM.into()],
                     checks: catalogue().iter().map(|spec| spec.id.to_owned()).collect(),
                     zero_loss: self.zero_loss,
+                    aimed: None,
                 },
             ),
             (
@@ -583,6 +584,8 @@ impl Kit {
                 site: self.verify_site,
                 reader: format!("{VERIFY:016x}"),
                 judges: vec![format!("{LOAD:016x}")],
+                via: ReadVia::Guest,
+                zero_loss: None,
                 volumes: (0u8..2).map(|volume| self.scan(volume)).collect(),
             });
         }

@@ -100,16 +100,9 @@ fn scenario_text(spec: &Spec) -> String {
         .collect();
     out.push_str(&columns(&rows));
     out.push_str("\nFaults of the lab that it shows\n");
-    let rows: Vec<_> = faults::TABLE
-        .iter()
+    let rows: Vec<_> = faults::table()
         .filter(|f| f.scenario == spec.id)
-        .map(|f| {
-            vec![
-                format!("  {}", f.name),
-                f.fires.to_owned(),
-                f.summary.to_owned(),
-            ]
-        })
+        .map(|f| vec![format!("  {}", f.name), f.word(), f.summary.to_owned()])
         .collect();
     out.push_str(&columns(&rows));
     out.push_str("\nSources\n");
@@ -127,7 +120,7 @@ fn check_text(check: &CheckSpec) -> String {
         check.id, check.title, check.what, check.limits
     );
     out.push_str("\nFaults of the lab that turn it red\n");
-    for fault in faults::TABLE.iter().filter(|f| f.fires == check.id) {
+    for fault in faults::table().filter(|f| f.red().contains(&check.id)) {
         for part in ["  ", fault.name, ": ", fault.summary, "\n"] {
             out.push_str(part);
         }

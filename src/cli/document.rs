@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::exit::Exit;
 use crate::check::CATALOGUE as CHECKS;
-use crate::lab::faults::TABLE as FAULTS;
+use crate::lab::faults::table;
 use crate::scenario::catalogue::CATALOGUE as SCENARIOS;
 
 /// The whole page.
@@ -47,9 +47,8 @@ fn checks(out: &mut String) -> std::fmt::Result {
             "\n### {} {}\n\n{}\n\nLimits: {}",
             check.id, check.title, check.what, check.limits
         )?;
-        let red: Vec<_> = FAULTS
-            .iter()
-            .filter(|f| f.fires == check.id)
+        let red: Vec<_> = table()
+            .filter(|f| f.red().contains(&check.id))
             .map(|f| format!("`{}`", f.name))
             .collect();
         let red = if red.is_empty() {
@@ -65,13 +64,20 @@ fn checks(out: &mut String) -> std::fmt::Result {
 fn faults(out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
-        "\n## Faults of the lab\n\n| name | phase | must fire | seen in | what it does |\n|---|---|---|---|---|"
+        "\n## Faults of the lab\n\nNumbers name the entries of the fault catalogue, F numbers those of replication's failure modes.\n\n\
+         | name | entry | where | when | ordained | seen in | what it does |\n|---|---|---|---|---|---|---|"
     )?;
-    FAULTS.iter().try_for_each(|f| {
+    table().try_for_each(|f| {
         writeln!(
             out,
-            "| `{}` | {} | {} | `{}` | {} |",
-            f.name, f.phase, f.fires, f.scenario, f.summary
+            "| `{}` | {} | {} | {} | {} | {} | {} |",
+            f.name,
+            f.entries.join(", "),
+            f.place.name(),
+            f.phase.name(),
+            f.word(),
+            f.scenario,
+            f.summary
         )
     })
 }

@@ -17,7 +17,7 @@ use super::output::{columns, line, note, raw};
 use super::{signals, trace};
 use crate::history::event::{Event, Fact, Site};
 use crate::lab::control::{self, Answer, Request, Status, ask};
-use crate::lab::faults::Board;
+use crate::lab::faults::{Board, Moment, Planting};
 use crate::lab::{Lab, LabConfig, faults};
 use crate::plan::{self, Known, Loaded};
 use crate::run::RunError;
@@ -51,18 +51,15 @@ pub(super) struct InProcess {
     dir: TempDir,
     serving: JoinHandle<anyhow::Result<()>>,
     board: Arc<Board>,
-    aimed: Vec<faults::Fault>,
 }
 
 impl InProcess {
     /// Starts a lab in a folder of its own with faults planted.
     pub(super) async fn start(names: &[String], seed: u64) -> anyhow::Result<Self> {
-        let rows: Vec<_> = names
+        let asked: Vec<_> = names
             .iter()
-            .map(|name| known_fault(name))
+            .map(|name| asked(name))
             .collect::<Result<_, _>>()?;
-        let (aimed, planted): (Vec<&faults::FaultSpec>, Vec<_>) =
-            rows.into_iter().partition(|r| r.phase == "load");
         let dir = tempfile::Builder::new()
             .prefix("virtproof-lab-")
             .tempdir()?;
@@ -76,8 +73,8 @@ impl InProcess {
         let lab = Lab::start(&config)
             .await
             .context("starting the simulated sites")?;
-        for row in planted {
-            lab.board().plant(row.fault);
+        for planting in asked {
+            lab.board().put(planting);
         }
         let board = Arc::clone(lab.board());
         let listener = lab.listen()?;
@@ -86,23 +83,18 @@ impl InProcess {
             lab.stop().await;
             Ok(())
         });
-        let aimed = aimed.into_iter().map(|row| row.fault).collect();
         Ok(Self {
             dir,
             serving,
             board,
-            aimed,
         })
     }
 
-    /// Plants the faults that are aimed at the load, a moment after the loads of the first
-    /// trial have begun, so that there is something to lose.
+    /// Wakes the faults that are aimed at the load, a moment after the loads of the first trial have
+    /// begun, so that there is something to lose.
     pub(super) fn aim(&self, mut events: Receiver<Arc<Event>>) {
         const INTO_THE_LOAD: Duration = Duration::from_millis(700);
-        let (board, aimed) = (Arc::clone(&self.board), self.aimed.clone());
-        if aimed.is_empty() {
-            return;
-        }
+        let board = Arc::clone(&self.board);
         tokio::spawn(async move {
             // Every VM of the first trial must have something to lose.
             let mut waiting_for = usize::MAX;
@@ -118,9 +110,7 @@ impl InProcess {
                 }
             }
             tokio::time::sleep_until(Instant::now() + INTO_THE_LOAD).await;
-            for fault in aimed {
-                board.plant(fault);
-            }
+            board.moment(Moment::Load);
         });
     }
 
@@ -137,15 +127,15 @@ impl InProcess {
     }
 }
 
-fn known_fault(name: &str) -> Result<&'static faults::FaultSpec, RunError> {
-    faults::by_name(name).ok_or_else(|| {
-        let names = faults::TABLE.iter().map(|row| row.name);
-        let closest = plan::problem::closest(name, names)
+/// A fault as asked for on the command line.
+fn asked(text: &str) -> Result<Planting, RunError> {
+    faults::parse(text).map_err(|why| {
+        let name = text.split([':', '@']).next().unwrap_or(text);
+        let closest = plan::problem::closest(name, faults::names())
+            .filter(|close| *close != name)
             .map(|close| format!("; did you mean `{close}`?"))
             .unwrap_or_default();
-        RunError::Usage(anyhow::anyhow!(
-            "there is no fault `{name}`{closest} (`virtproof lab fault --list` names them all)"
-        ))
+        RunError::Usage(anyhow::anyhow!("{why}{closest}"))
     })
 }
 
@@ -263,15 +253,16 @@ fn describe(status: &Status) -> String {
 
 async fn plant(fault: LabFault) -> anyhow::Result<Exit> {
     let Some(name) = fault.name else {
-        let rows = faults::TABLE.iter().map(|row| {
-            [row.name, row.phase, row.fires, row.summary]
+        let rows = faults::plantable().map(|(row, _)| {
+            let word = row.word();
+            [row.name, row.phase.name(), &word, row.summary]
                 .map(str::to_owned)
                 .to_vec()
         });
         raw(columns(&rows.collect::<Vec<_>>()))?;
         return Ok(Exit::Pass);
     };
-    known_fault(&name)?;
+    asked(&name)?;
     told(
         &fault.dir,
         Request::Fault {

@@ -151,18 +151,18 @@ impl Lab {
     pub fn act(&self, request: Request) -> Answer {
         match request {
             Request::Status => Answer::Status(self.status()),
-            Request::Fault { name, active } => match faults::by_name(&name) {
-                Some(row) if active => {
-                    self.board.plant(row.fault);
+            Request::Fault { name, active } => match faults::parse(&name) {
+                Ok(mut planting) if active => {
+                    // Nobody tells a lasting lab of a run's moments; only what is aimed by hand waits.
+                    planting.aim = planting.aim.filter(|_| name.contains('@'));
+                    self.board.put(planting);
                     Answer::Done
                 }
-                Some(row) => {
-                    self.board.heal(row.fault);
+                Ok(planting) => {
+                    self.board.heal(planting.fault);
                     Answer::Done
                 }
-                None => Answer::Refused {
-                    why: format!("there is no fault `{name}`"),
-                },
+                Err(why) => Answer::Refused { why },
             },
             Request::Power { site, on } => {
                 self.power(site, on);
@@ -179,10 +179,8 @@ impl Lab {
     fn status(&self) -> Status {
         let planted = self.board.planted();
         let name = |fault| {
-            faults::TABLE
-                .iter()
-                .find(|row| row.fault == fault)
-                .map(|r| r.name)
+            let mut rows = faults::plantable();
+            rows.find(|(_, f)| *f == fault).map(|(row, _)| row.name)
         };
         Status {
             pid: std::process::id(),

@@ -49,6 +49,7 @@ impl Trial {
             subjects: members.iter().map(|m| m.name().to_owned()).collect(),
             checks: spec.checks.iter().map(|c| (*c).to_owned()).collect(),
             zero_loss: spec.zero_loss || world.plan.protection().synchronous,
+            aimed: None,
         };
         world.recorder.record(&scope, fact).await?;
         Ok(Self {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::acks::AckLog;
-use super::event::{Event, Fact, Purpose, Site};
+use super::event::{Event, Fact, Purpose, ReadVia, Site};
 use super::recorder::EVENTS;
 use super::scanfile::{ScanError, VolumeScan};
 use super::segment::{Ending, Reader, SegmentError};
@@ -117,6 +117,10 @@ pub struct Scan {
     pub reader: String,
     /// The load incarnations it is evidence of, oldest first.
     pub judges: Vec<String>,
+    /// Through which eyes.
+    pub via: ReadVia,
+    /// Overrides the trial's `zero_loss` for this scan.
+    pub zero_loss: Option<bool>,
     /// By volume ordinal.
     pub volumes: Vec<VolumeScan>,
 }
@@ -205,6 +209,8 @@ impl History {
                 site,
                 incarnation,
                 judges,
+                via,
+                zero_loss,
                 volumes,
             } => {
                 let mut scan = Scan {
@@ -215,6 +221,8 @@ impl History {
                     site: *site,
                     reader: incarnation.clone(),
                     judges: judges.clone(),
+                    via: *via,
+                    zero_loss: *zero_loss,
                     volumes: Vec::new(),
                 };
                 for fact in volumes {

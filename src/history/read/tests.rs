@@ -1,4 +1,4 @@
-use super::super::event::ScanFact;
+use super::super::event::{ReadVia, ScanFact};
 use super::super::recorder::{Recorder, Scope};
 use super::super::scanfile::ScanWriter;
 use super::super::segment::{Record, SegmentWriter};
@@ -107,6 +107,8 @@ async fn run(close: bool, end: bool) -> tempfile::TempDir {
         site: Site::Secondary,
         incarnation: NAME.into(),
         judges: vec![NAME.into()],
+        via: ReadVia::Guest,
+        zero_loss: None,
         volumes: scan(&recorder),
     };
     recorder.record(&scope, fact).await.expect("records");

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::provision::name;
 use crate::cluster::{Deadline, Scope, Seen, crd::kubevirt::VirtualMachineInstance};
 use crate::guest::{Milestone, OnMilestone, Shell};
-use crate::history::event::{Fact, Purpose, Site, Stage};
+use crate::history::event::{Fact, Purpose, ReadVia, Site, Stage};
 use crate::history::segment::Closed;
 use crate::plan::model::Route;
 use crate::probe::config;
@@ -127,6 +127,8 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         site,
         incarnation: reader,
         judges,
+        via: ReadVia::Guest,
+        zero_loss: None,
         volumes,
     };
     member.tell(world, scanned).await?;

@@ -1,12 +1,16 @@
 //! The facts that a run records and the checks judge. Adding a variant or an optional field is
 //! compatible; anything else raises [`VERSION`].
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
+
+mod parts;
+pub use parts::{
+    ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
+    ShapeFact, Stage, VolumeFact,
+};
 
 /// The version of the event schema.
 pub const VERSION: u32 = 1;
@@ -76,137 +80,6 @@ pub enum Outcome {
     Skipped(String),
 }
 
-/// One data volume of a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeFact {
-    /// Ordinal within the VM, also the ledger's volume ordinal.
-    pub ordinal: u8,
-    /// The VM's volume and disk name.
-    pub name: String,
-    /// The PVC that backs it.
-    pub pvc: String,
-    /// The ledger's volume id, 32 hex digits.
-    pub vol_id: String,
-    /// Whether the PVC is `Block` or `Filesystem`.
-    pub volume_mode: String,
-    /// Whether the ledger owns the raw device or a file on a file system in it.
-    pub ledger: LedgerMode,
-}
-
-/// How the ledger lies on a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LedgerMode {
-    /// The whole device.
-    Raw,
-    /// One preallocated file on a file system that the probe makes.
-    File,
-}
-
-/// Why an incarnation exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Purpose {
-    /// Fills the cold region and then writes load.
-    Load,
-    /// Boots read-only after a transition; writes canaries only.
-    Verify,
-}
-
-/// The step of a recovery that a stage mark closes, in the order of the RTO sum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// The fault or the order to move: the clock starts at the last ack heard before it.
-    Fault,
-    /// The transition was ordered.
-    Ordered,
-    /// The old side is fenced, stopped or known dead.
-    Fenced,
-    /// All volumes are demoted and in sync (planned moves only).
-    Demoted,
-    /// PVs and PVCs stand on the target and are bound.
-    HandedOver,
-    /// All volumes are promoted on the target.
-    Promoted,
-    /// The VM object exists on the target.
-    VmCreated,
-    /// The VMI is Running.
-    VmiRunning,
-    /// The SSH banner was read: a kernel and a network are up.
-    SshBanner,
-    /// SSH authentication succeeded.
-    SshAuth,
-    /// The probe holds every data volume open.
-    DevicesOpen,
-    /// The first canary is acked: the service could serve.
-    FirstAck,
-}
-
-/// A condition as typed tri-state evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConditionFact {
-    /// `True`, `False`, `Unknown`.
-    pub status: String,
-    /// Its reason.
-    #[serde(default)]
-    pub reason: String,
-    /// Its message.
-    #[serde(default)]
-    pub message: String,
-}
-
-/// What a replication object said at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplicationFact {
-    /// The PVC.
-    pub pvc: String,
-    /// `spec.replicationState`.
-    pub desired: String,
-    /// `status.state`.
-    pub state: String,
-    /// Whether status belongs to the current generation.
-    pub current: bool,
-    /// Conditions by type.
-    pub conditions: BTreeMap<String, ConditionFact>,
-    /// `status.lastSyncTime`: the point in time that the replica holds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_sync_time: Option<jiff::Timestamp>,
-    /// `status.message`.
-    #[serde(default)]
-    pub message: String,
-}
-
-/// An object that a run left behind.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Residue {
-    /// The site.
-    pub site: Site,
-    /// apiVersion and kind, `v1/PersistentVolumeClaim`.
-    pub kind: String,
-    /// `namespace/name`, or `name` for cluster-scoped kinds.
-    pub name: String,
-    /// Why it is still there, as far as its status tells: finalizers, deletion timestamp.
-    pub why: String,
-}
-
-/// A scan of one volume, its cells in a binary file beside the history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScanFact {
-    /// Volume ordinal.
-    pub volume: u8,
-    /// Device size in bytes as the guest saw it.
-    pub size: u64,
-    /// Cells read.
-    pub read: u64,
-    /// Cold cells found as they should be.
-    pub cold_ok: u64,
-    /// Frames as received, path relative to the run directory.
-    pub file: String,
-    /// BLAKE3 of that file, hex.
-    pub blake3: String,
-}
-
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -250,6 +123,9 @@ pub enum Fact {
         checks: Vec<String>,
         /// Whether every acked write must survive (planned moves).
         zero_loss: bool,
+        /// The moment that the trial's fault is aimed at, such as `sync-start`; absent for a blind one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        aimed: Option<String>,
     },
     /// A trial is over; its verdicts follow from the history.
     TrialEnded {
@@ -442,8 +318,40 @@ pub enum Fact {
         incarnation: String,
         /// The load incarnations whose writes this scan is evidence of, oldest first.
         judges: Vec<String>,
+        /// Through which eyes.
+        #[serde(default)]
+        via: ReadVia,
+        /// Whether every acked write of the newest load must be there, where that differs from the
+        /// trial's `zero_loss`: a planned move back after an unplanned failover.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zero_loss: Option<bool>,
         /// Per volume.
         volumes: Vec<ScanFact>,
+    },
+    /// How the VM is defined and was started on a site.
+    Shape {
+        /// Where.
+        site: Site,
+        /// What was seen.
+        shape: ShapeFact,
+    },
+    /// The guest tried to reach an address that it must not reach.
+    Reach {
+        /// Where the guest runs.
+        site: Site,
+        /// `host:port`.
+        address: String,
+        /// Whether a connection came about; `None` if that could not be tried.
+        reached: Option<bool>,
+        /// What was seen.
+        said: String,
+    },
+    /// The way back to a protected state after a transition.
+    Reprotection {
+        /// The site that is primary now.
+        site: Site,
+        /// How far.
+        progress: Reprotect,
     },
     /// The run directory's objects were swept after cleanup.
     Swept {
@@ -485,6 +393,7 @@ impl Fact {
                 | Self::Fencing { .. }
                 | Self::Gate { .. }
                 | Self::Scanned { .. }
+                | Self::Reprotection { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }
         )

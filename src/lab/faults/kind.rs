@@ -1,0 +1,97 @@
+//! The faults that a lab can plant, and the moments that they can be aimed at.
+
+/// Every fault that the lab can plant. What each does stands in its row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// One acknowledged write never reaches the replica, later ones do.
+    DropAckedWrite,
+    /// A later write reaches the replica although a flushed earlier one does not.
+    ReorderAcrossBarrier,
+    /// Volume B's replica is cut later than volume A's.
+    GroupSkew,
+    /// Half the sectors of an acked cell are from the write before.
+    TornAckedWrite,
+    /// One bit of a cold cell flips on the replica.
+    BitFlipCold,
+    /// One write lands eight cells further on.
+    MisdirectedWrite,
+    /// Two data volumes' replicas are exchanged.
+    SwapVolumes,
+    /// A run of cells on the replica is kept from the snapshot before.
+    StaleExtent,
+    /// The replica is a volume that still carries another run's ledger.
+    RecycledVolume,
+    /// An extent of the cold region never reaches the replica.
+    SkippedExtent,
+    /// The replica is promoted from an older snapshot than `lastSyncTime` says.
+    OlderPoint,
+    /// Syncs stop while replication still reports healthy.
+    SyncStalled,
+    /// Demote skips the final sync and still reports clean.
+    RelocateWithoutFinalSync,
+    /// The claim on the target is provisioned fresh and empty instead of bound to the replica.
+    FreshEmptyDisk,
+    /// Fencing is acknowledged and not enforced; stopping the old VM likewise.
+    TwoLiveWriters,
+    /// Promotion hangs far longer than it should.
+    PromoteStalls,
+    /// The VM on the target stays halted although it is told to run.
+    VmLeftHalted,
+    /// One PVC of each VM is left without replication.
+    UnprotectedVolume,
+    /// An object survives cleanup: its finalizer is put back.
+    LeftoverAfterCleanup,
+    /// The wrong guest's disks come up on the target.
+    WrongGuest,
+    /// Every stream to the guests breaks well before the site does.
+    AckStreamCut,
+}
+
+/// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Moment {
+    /// Every VM of the first trial writes.
+    Load,
+    /// A mirror snapshot begins to cross.
+    SyncStart,
+    /// A mirror snapshot has crossed.
+    SyncEnd,
+    /// A volume is being demoted.
+    Demote,
+    /// A volume is being promoted.
+    Promote,
+    /// A guest's file systems were just frozen.
+    Freeze,
+    /// A guest's file systems were just thawed.
+    Thaw,
+    /// A guest boots on the secondary.
+    Boot,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Load,
+        Self::SyncStart,
+        Self::SyncEnd,
+        Self::Demote,
+        Self::Promote,
+        Self::Freeze,
+        Self::Thaw,
+        Self::Boot,
+    ];
+
+    /// Its name after the `@` of `--fault NAME@MOMENT`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::SyncStart => "sync-start",
+            Self::SyncEnd => "sync-end",
+            Self::Demote => "demote",
+            Self::Promote => "promote",
+            Self::Freeze => "freeze",
+            Self::Thaw => "thaw",
+            Self::Boot => "boot",
+        }
+    }
+}
