@@ -106,6 +106,9 @@ pub struct Run {
     /// Where the run directory goes; must not exist or be empty.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace a value of the plan, such as `load.rate=500` or `workloads.0.count=1`; may be repeated.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
     /// Leave everything in place when a trial does not pass; `virtproof cleanup DIR` undoes it.
     #[arg(long)]
     pub keep_on_failure: bool,

@@ -115,8 +115,8 @@ impl InProcess {
     }
 
     /// The built-in plan.
-    pub(super) fn plan(&self) -> Result<Loaded, RunError> {
-        plan::lab(self.dir.path(), &Known::nothing()).map_err(RunError::usage)
+    pub(super) fn plan(&self, sets: &[String]) -> Result<Loaded, RunError> {
+        plan::lab_with(self.dir.path(), sets, &Known::nothing()).map_err(RunError::usage)
     }
 
     /// Stops it and removes its folder.

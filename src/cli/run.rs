@@ -15,7 +15,7 @@ use crate::scenario::catalogue;
 use crate::{cluster, workload};
 
 /// Reads a plan with every name in it checked.
-fn load(path: &Path) -> Result<Loaded, RunError> {
+fn load(path: &Path, sets: &[String]) -> Result<Loaded, RunError> {
     let scenarios: Vec<&str> = catalogue::CATALOGUE.iter().map(|spec| spec.id).collect();
     let templates = workload::names();
     let known = Known {
@@ -24,7 +24,7 @@ fn load(path: &Path) -> Result<Loaded, RunError> {
         recipes: Some(&[]),
         files: true,
     };
-    plan::load(path, &known).map_err(RunError::usage)
+    plan::load_with(path, sets, &known).map_err(RunError::usage)
 }
 
 pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Result<Exit> {
@@ -40,8 +40,8 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
         None
     };
     let loaded = match (&args.plan, &lab) {
-        (Some(path), _) => load(path)?,
-        (None, Some(lab)) => lab.plan()?,
+        (Some(path), _) => load(path, &args.set)?,
+        (None, Some(lab)) => lab.plan(&args.set)?,
         (None, None) => anyhow::bail!("a plan or --lab is needed"),
     };
     let hint = format!("virtproof cleanup {}", out.display());
@@ -122,7 +122,7 @@ fn drawn() -> anyhow::Result<u64> {
 
 pub(super) async fn preflight(path: &Path, format: Format, verbose: u8) -> anyhow::Result<Exit> {
     trace::start(verbose)?;
-    let loaded = load(path)?;
+    let loaded = load(path, &[])?;
     let rendered = run::templates(&loaded.plan, &loaded.dir)?;
     let sites = cluster::Sites::open(loaded.plan.sites(), &loaded.dir)
         .await

@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod model;
+mod overrides;
 pub mod problem;
 mod shape;
 mod starter;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use model::Plan;
 pub use problem::Problem;
 pub use shape::schema;
-pub use starter::{LAB, lab, starter};
+pub use starter::{LAB, lab, lab_with, starter};
 
 pub(crate) use validate::is_path;
 
@@ -79,6 +80,9 @@ pub enum PlanError {
         #[source]
         source: std::io::Error,
     },
+    /// A value cannot be set as asked.
+    #[error("{0}; paths are those of docs/plan.md")]
+    Set(String),
     /// It can be read and is not a valid plan.
     #[error("{}", problem::render(.0))]
     Invalid(Vec<Problem>),
@@ -86,6 +90,11 @@ pub enum PlanError {
 
 /// Reads and validates the plan in a file.
 pub fn load(path: &Path, known: &Known<'_>) -> Result<Loaded, PlanError> {
+    load_with(path, &[], known)
+}
+
+/// The same, with the values of `sets`, each `PATH=VALUE`, in place.
+pub fn load_with(path: &Path, sets: &[String], known: &Known<'_>) -> Result<Loaded, PlanError> {
     let text = read_text(path).map_err(|source| PlanError::Read {
         path: path.to_owned(),
         source,
@@ -94,6 +103,7 @@ pub fn load(path: &Path, known: &Known<'_>) -> Result<Loaded, PlanError> {
         Some(dir) if dir != Path::new("") => dir.to_owned(),
         _ => PathBuf::from("."),
     };
+    let text = overrides::apply(&text, sets).map_err(PlanError::Set)?;
     parse(&text, &path.display().to_string(), &dir, known)
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::model::DriverKind;
-use super::{Known, Loaded, PlanError, parse};
+use super::{Known, Loaded, PlanError, overrides, parse};
 
 const VOLUME_REPLICATION: &str = include_str!("starter/volume-replication.yaml");
 
@@ -19,5 +19,11 @@ pub const fn starter(driver: DriverKind) -> &'static str {
 
 /// The plan behind `run --lab`, read like any other. Its kubeconfigs are relative to `dir`.
 pub fn lab(dir: &Path, known: &Known<'_>) -> Result<Loaded, PlanError> {
-    parse(LAB, "lab.yaml", dir, known)
+    lab_with(dir, &[], known)
+}
+
+/// The same, with the values of `sets`, each `PATH=VALUE`, in place.
+pub fn lab_with(dir: &Path, sets: &[String], known: &Known<'_>) -> Result<Loaded, PlanError> {
+    let text = overrides::apply(LAB, sets).map_err(PlanError::Set)?;
+    parse(&text, "lab.yaml", dir, known)
 }
