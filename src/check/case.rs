@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use super::image::Image;
-use crate::history::event::{Event, Fact, Outcome, Purpose, Site, Stage, VolumeFact};
+use crate::history::event::{Event, Fact, Outcome, Purpose, ReadVia, Site, Stage, VolumeFact};
 use crate::history::read::{History, Incarnation, Scan};
 use crate::plan::model::Plan;
 
@@ -143,19 +143,35 @@ impl<'a> Case<'a> {
         found
     }
 
-    /// The probe runs of this subject in this trial, in order.
+    /// The probe runs in this subject's guest in this trial, in order. Readers of clones run in
+    /// another guest.
     pub(super) fn incarnations(&self) -> impl Iterator<Item = &'a Incarnation> + use<'a, '_> {
-        self.history.incarnations.iter().filter(|incarnation| {
+        let helper = |name: &str| self.clones().any(|clone| clone.reader == name);
+        self.history.incarnations.iter().filter(move |incarnation| {
             self.is_mine(incarnation.trial.as_deref(), incarnation.subject.as_deref())
+                && !helper(&incarnation.name)
         })
     }
 
-    /// The read-backs of this subject in this trial, in order.
+    /// The read-backs of this subject by its own guest in this trial, in order.
     pub(super) fn scans(&self) -> impl Iterator<Item = &'a Scan> + use<'a, '_> {
-        self.history
-            .scans
-            .iter()
-            .filter(|scan| self.is_mine(scan.trial.as_deref(), scan.subject.as_deref()))
+        self.read(ReadVia::Guest)
+    }
+
+    /// Those by another guest through clones of its volumes.
+    pub(super) fn clones(&self) -> impl Iterator<Item = &'a Scan> + use<'a, '_> {
+        self.read(ReadVia::Clone)
+    }
+
+    fn read(&self, via: ReadVia) -> impl Iterator<Item = &'a Scan> + use<'a, '_> {
+        self.history.scans.iter().filter(move |scan| {
+            scan.via == via && self.is_mine(scan.trial.as_deref(), scan.subject.as_deref())
+        })
+    }
+
+    /// Whether every acked write of the newest load that a read-back judges must be there.
+    pub(super) fn owes_all(&self, scan: &Scan) -> bool {
+        scan.zero_loss.unwrap_or(self.trial.zero_loss) || self.plan.protection().synchronous
     }
 
     /// Each read-back laid against the writes that it is evidence of, or why it cannot be.

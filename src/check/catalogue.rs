@@ -3,8 +3,8 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, damage, durability, honesty, identity, order, outcome, protection, residue, rpo, rto,
-    split, stale,
+    cold, damage, discarded, durability, fence, fidelity, honesty, identity, isolation, order,
+    outcome, protection, reprotection, residue, rpo, rto, second, split, stale,
 };
 
 /// What a check gives its word on.
@@ -110,6 +110,13 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "Cold cells between samples are not read unless the stride is one cell.",
         cold::check,
     ),
+    subject(
+        "D8",
+        "guest and storage agree",
+        "What the guest reads is what the storage holds, as another guest reads it from clones of snapshots.",
+        "Cells written between the two looks are left aside; an error that both readers share is not seen.",
+        second::check,
+    ),
     sampled(subject(
         "R1",
         "loss is within the RPO",
@@ -146,6 +153,20 @@ pub const CATALOGUE: &[CheckSpec] = &[
         split::check,
     ),
     subject(
+        "S2",
+        "the fence held when it was said to",
+        "No write of the old side became durable after its fence was said to hold or after the new side's first one.",
+        "The latency is known to within a token interval; where the old guest was stopped, nothing tried to write.",
+        fence::check,
+    ),
+    subject(
+        "S3",
+        "what was discarded stayed away",
+        "After a resync the surviving line is whole and no write that was discarded at the fork came back.",
+        "Discarded writes are counted as far as their acks were heard.",
+        discarded::check,
+    ),
+    subject(
         "O1",
         "the plan ran to its end",
         "All steps and gates went as ordered, the guest was freshly booted where it had to be, and the VM runs on its target.",
@@ -159,6 +180,13 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "Rests on what the replication objects say; R2 and D1 test them.",
         protection::check,
     ),
+    subject(
+        "O3",
+        "the VM is the same machine",
+        "Firmware, machine type, MAC addresses, disks and their order, Secrets and ConfigMaps, run strategy, CPU and memory are those of the source.",
+        "Compares definitions, not what the guest makes of them.",
+        fidelity::check,
+    ),
     CheckSpec {
         id: "O4",
         title: "nothing is left behind",
@@ -168,6 +196,20 @@ pub const CATALOGUE: &[CheckSpec] = &[
         sampled: false,
         run: residue::check,
     },
+    subject(
+        "O5",
+        "protection was restored",
+        "After the transition the VM was protected again: replication is healthy and current, and two syncs newer than the order came.",
+        "Rests on what the replication objects say.",
+        reprotection::check,
+    ),
+    subject(
+        "O6",
+        "the rehearsal was isolated",
+        "The guest could reach none of the addresses that it must not reach.",
+        "Only the plan's addresses are tried, over TCP.",
+        isolation::check,
+    ),
     subject(
         "G1",
         "the right guest came up",

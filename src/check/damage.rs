@@ -119,7 +119,7 @@ fn torn(case: &Case<'_>, image: &Image<'_>) -> BTreeMap<(usize, u64), bool> {
     if wanted.is_empty() {
         return owed;
     }
-    let strict = case.trial.zero_loss || case.plan.protection().synchronous;
+    let strict = case.owes_all(image.scan);
     let newest = image.newest();
     let reached = newest.iter().flatten().map(|write| write.rank).max();
     for acked in image.load.acks.acked() {

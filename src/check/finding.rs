@@ -11,6 +11,7 @@ pub(super) struct Finding {
     pub(super) status: Status,
     pub(super) summary: String,
     pub(super) witness: Vec<String>,
+    pub(super) warnings: Vec<String>,
     pub(super) limits: Vec<String>,
     pub(super) measures: Vec<Measure>,
 }
@@ -21,6 +22,7 @@ impl Finding {
             status,
             summary: summary.into(),
             witness: Vec::new(),
+            warnings: Vec::new(),
             limits: Vec::new(),
             measures: Vec::new(),
         }
@@ -52,6 +54,12 @@ impl Finding {
         if let Some(more) = lines.len().checked_sub(WITNESSES).filter(|more| *more > 0) {
             self.witness.push(format!("and {more} more"));
         }
+        self
+    }
+
+    /// Adds something that is not wrong by what was promised, and yet worth a look.
+    pub(super) fn warning(mut self, line: impl Into<String>) -> Self {
+        self.warnings.push(line.into());
         self
     }
 
@@ -94,6 +102,7 @@ impl Finding {
                 worse.summary = format!("{}; {}", worse.summary, better.summary);
             }
             worse.witness.extend(better.witness);
+            worse.warnings.extend(better.warnings);
             worse.measures.extend(better.measures);
             for limit in better.limits {
                 if !worse.limits.contains(&limit) {

@@ -3,7 +3,7 @@
 
 use super::case::Case;
 use super::finding::{Finding, moment};
-use crate::history::event::{Fact, Site, Stage};
+use crate::history::event::{Event, Fact, Site, Stage};
 
 /// A claim of one volume, on the run's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,16 +100,11 @@ fn claim(case: &Case<'_>, pvc: &str, until: u64) -> Option<Claim> {
             .filter(|volume| volume.pvc == pvc)
             .filter_map(|volume| volume.last_sync_time);
         for stamp in stamps {
-            let Some((skew_ms, bound_ms)) = skew(case, *site, event.seq) else {
+            let Some((at_ns, _)) = claimed(case, *site, event, stamp) else {
                 continue;
             };
-            // Clusters cut times to whole seconds, so the true point is at `stamp` or later.
-            let skew = i128::from(skew_ms) * 1_000_000;
-            let age = event.wall.as_nanosecond() - (stamp.as_nanosecond() - skew);
-            let bound = i128::from(bound_ms) * 1_000_000;
-            let at_ns = i128::from(event.at_ns) - age - bound;
             let claim = Claim {
-                at_ns: u64::try_from(at_ns.max(0)).unwrap_or(u64::MAX),
+                at_ns,
                 stamp,
                 site: *site,
                 seq: event.seq,
@@ -120,6 +115,24 @@ fn claim(case: &Case<'_>, pvc: &str, until: u64) -> Option<Claim> {
         }
     }
     newest
+}
+
+/// Between which moments of the run's clock a stamp that a site wrote lies, as an event that was seen
+/// about then translates it. `None` if the site's clock was never compared.
+pub(super) fn claimed(
+    case: &Case<'_>,
+    site: Site,
+    event: &Event,
+    stamp: jiff::Timestamp,
+) -> Option<(u64, u64)> {
+    let (skew_ms, bound_ms) = skew(case, site, event.seq)?;
+    let skew = i128::from(skew_ms) * 1_000_000;
+    let age = event.wall.as_nanosecond() - (stamp.as_nanosecond() - skew);
+    let bound = i128::from(bound_ms) * 1_000_000;
+    let at = i128::from(event.at_ns) - age;
+    let clamp = |at: i128| u64::try_from(at.max(0)).unwrap_or(u64::MAX);
+    // Clusters cut times to whole seconds, so the true point is at `stamp` or later.
+    Some((clamp(at - bound), clamp(at + bound + 1_000_000_000)))
 }
 
 /// The last comparison of a site's clock with the host's before an event: difference and bound.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::case::Created;
 use super::finding::moment;
 use crate::history::acks::Acked;
-use crate::history::event::{Purpose, VolumeFact};
+use crate::history::event::{Purpose, ReadVia, VolumeFact};
 use crate::history::read::{History, Incarnation, Scan};
 use crate::history::scanfile::VolumeScan;
 use crate::probe::frame::{CellState, Seen};
@@ -59,6 +59,8 @@ pub(super) struct Losses {
     pub(super) cells: u64,
     /// The one acked first.
     pub(super) first: Option<Write>,
+    /// The one acked last.
+    pub(super) last: Option<Write>,
     /// The first few, in words.
     pub(super) samples: Vec<String>,
 }
@@ -78,6 +80,11 @@ pub(super) struct Image<'a> {
     /// Cells that held data before the load began, as the read-back before it shows, and hold
     /// neither that nor anything newer.
     pub(super) reverted: Vec<(usize, usize)>,
+    /// Cells that hold a write of an older load which is newer than what the read-back before the
+    /// newest load found there: data of a line that had been given up.
+    pub(super) resurrected: Vec<(usize, usize)>,
+    /// Whether a read-back before the newest load was there to compare with.
+    pub(super) based: bool,
 }
 
 impl<'a> Image<'a> {
@@ -113,6 +120,8 @@ impl<'a> Image<'a> {
             volumes: Vec::new(),
             torn: BTreeMap::new(),
             reverted: Vec::new(),
+            resurrected: Vec::new(),
+            based: false,
         };
         if load.layouts.len() != created.volumes.len() {
             return Err("the load's ledger has another number of volumes than the subject".into());
@@ -174,12 +183,17 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// Finds the cells that went back to before the last read-back on which the load was built.
+    /// Finds the cells that went back to before the last read-back on which the load was built, and
+    /// those that hold what came after it on a line that had been given up.
     fn revert(&mut self, history: &History) {
         let base = history.scans.iter().rfind(|base| {
-            base.subject == self.scan.subject && base.seq < self.load.seq && !self.older.is_empty()
+            base.subject == self.scan.subject
+                && base.via == ReadVia::Guest
+                && base.seq < self.load.seq
+                && !self.older.is_empty()
         });
         let Some(base) = base else { return };
+        self.based = true;
         let age = |state: &CellState| match state {
             CellState::Ok {
                 incarnation, wseq, ..
@@ -194,7 +208,8 @@ impl<'a> Image<'a> {
             CellState::Zeroed => Some((0, 0)),
             _ => None,
         };
-        let mut reverted = Vec::new();
+        let newest = self.older.len() + 1;
+        let (mut reverted, mut resurrected) = (Vec::new(), Vec::new());
         for (index, volume) in self.volumes.iter().enumerate() {
             let Some(before) = base.volumes.iter().find(|b| b.volume == volume.scan.volume) else {
                 continue;
@@ -205,14 +220,17 @@ impl<'a> Image<'a> {
                 let Some((slot, seen)) = now.next_if(|(_, seen)| seen.cell == old.cell) else {
                     continue;
                 };
-                if let (Some(was), Some(is)) = (age(&old.state), age(&seen.state))
-                    && is < was
-                {
+                let (Some(was), Some(is)) = (age(&old.state), age(&seen.state)) else {
+                    continue;
+                };
+                if is < was {
                     reverted.push((index, slot));
+                } else if is > was && is.0 < newest {
+                    resurrected.push((index, slot));
                 }
             }
         }
-        self.reverted = reverted;
+        (self.reverted, self.resurrected) = (reverted, resurrected);
     }
 
     /// The place of a write in the log or hot region.
@@ -273,6 +291,7 @@ impl<'a> Image<'a> {
             };
             losses.writes += 1;
             losses.first.get_or_insert(write);
+            losses.last = Some(write);
             if losses.samples.len() < super::finding::WITNESSES {
                 losses.samples.push(self.missing(&write));
             }

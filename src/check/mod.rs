@@ -17,17 +17,24 @@ mod case;
 mod catalogue;
 mod cold;
 mod damage;
+mod discarded;
 mod durability;
+mod fence;
+mod fidelity;
 mod finding;
 mod honesty;
 mod identity;
 mod image;
+mod isolation;
 mod order;
 mod outcome;
 mod protection;
+mod reprotection;
 mod residue;
 mod rpo;
 mod rto;
+mod sample;
+mod second;
 mod split;
 mod stale;
 #[cfg(test)]
@@ -56,6 +63,12 @@ pub const fn catalogue() -> &'static [CheckSpec] {
 
 /// Judges a history: for each trial and subject the checks that its `TrialStarted` names.
 pub fn judge(plan: &Plan, history: &History) -> Verdicts {
+    judge_with(CATALOGUE, plan, history)
+}
+
+/// The same with a table of one's own: a check that a trial names and `specs` lacks comes out
+/// inconclusive, so that its absence is noticed.
+pub fn judge_with(specs: &[CheckSpec], plan: &Plan, history: &History) -> Verdicts {
     let trials = Trial::all(history);
     let mut verdicts = Vec::new();
     for trial in &trials {
@@ -65,7 +78,7 @@ pub fn judge(plan: &Plan, history: &History) -> Verdicts {
             continue;
         }
         let wanted = |per: Per| {
-            CATALOGUE
+            specs
                 .iter()
                 .filter(move |spec| spec.per == per && trial.checks.iter().any(|id| id == spec.id))
         };
@@ -76,19 +89,19 @@ pub fn judge(plan: &Plan, history: &History) -> Verdicts {
         for (subject, per) in subjects.chain([("", Per::Trial)]) {
             let case = Case::new(plan, history, trial, subject);
             verdicts.extend(
-                wanted(per)
-                    .map(|spec| verdict(trial, subject, spec.id, word(spec, &case, &trials))),
+                wanted(per).map(|spec| verdict(trial, subject, spec.id, word(spec, &case))),
             );
         }
         let unknown = trial
             .checks
             .iter()
-            .filter(|id| CATALOGUE.iter().all(|spec| spec.id != **id));
+            .filter(|id| specs.iter().all(|spec| spec.id != **id));
         verdicts.extend(unknown.map(|id| {
             let finding = Finding::unsure("this version of virtproof has no such check");
             verdict(trial, "", id, finding)
         }));
     }
+    sample::bound(specs, &trials, &mut verdicts);
     let worst = verdicts.iter().map(|verdict| verdict.status).max();
     Verdicts {
         overall: worst.unwrap_or(Status::Inconclusive),
@@ -99,25 +112,11 @@ pub fn judge(plan: &Plan, history: &History) -> Verdicts {
 
 /// One check's word, after what is true of all of them: what lacks its end proves nothing
 /// whole, be it the history, an ack segment or the trial.
-fn word(spec: &CheckSpec, case: &Case<'_>, trials: &[Trial<'_>]) -> Finding {
+fn word(spec: &CheckSpec, case: &Case<'_>) -> Finding {
     let mut finding = (spec.run)(case);
     if let Some(why) = case.doubt().filter(|_| finding.status == Status::Pass) {
         finding.status = Status::Inconclusive;
         finding.summary = format!("{}, but {why}", finding.summary);
-    }
-    if spec.sampled && finding.status == Status::Pass {
-        let alike = trials.iter().filter(|trial| {
-            trial.scenario == case.trial.scenario && trial.checks.iter().any(|id| id == spec.id)
-        });
-        let samples: usize = alike.map(|trial| trial.subjects.len()).sum();
-        let aimed = case.trial.aimed.map_or_else(
-            || "the moment of the fault was not aimed".to_owned(),
-            |moment| format!("the fault was aimed at {moment}"),
-        );
-        finding = finding.limit(format!(
-            "{samples} samples in this run, {aimed}: even if all pass, a violation rate below about {:.0} % is not excluded",
-            (300.0 / finding::float(samples as u64)).min(100.0)
-        ));
     }
     finding
 }
@@ -131,6 +130,7 @@ fn verdict(trial: &Trial<'_>, subject: &str, check: &str, finding: Finding) -> V
         status: finding.status,
         summary: finding.summary,
         witness: finding.witness,
+        warnings: finding.warnings,
         limits: finding.limits,
         measures: finding.measures,
     }

@@ -54,7 +54,7 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
 }
 
 /// The last word of the replication objects on each PVC in a window, and whether any was heard.
-fn last_words<'a>(
+pub(super) fn last_words<'a>(
     case: &Case<'a>,
     wanted: Site,
     from: u64,
@@ -77,7 +77,7 @@ fn last_words<'a>(
 }
 
 /// Why a PVC is not held as primary, if it is not.
-fn primary(fact: &ReplicationFact) -> Option<String> {
+pub(super) fn primary(fact: &ReplicationFact) -> Option<String> {
     let is = |kind: &str, status: &str| {
         fact.conditions
             .get(kind)

@@ -83,30 +83,47 @@ fn pair(case: &Case<'_>, old: &Incarnation, new: &Incarnation) -> Finding {
     }
 }
 
-/// Why silence of the old side in a window means that it did not write.
-fn silence(case: &Case<'_>, old: &Incarnation, since: u64, until: u64) -> Result<String, String> {
+/// When the first ack of a probe run that began on a site after a moment was heard.
+pub(super) fn first_ack_after(case: &Case<'_>, site: Site, at_ns: u64) -> Option<u64> {
+    let later = case.incarnations();
+    later
+        .filter(|life| life.site == site && life.at_ns > at_ns)
+        .filter_map(|life| life.acks.batches().first().map(|first| first.at_ns))
+        .min()
+}
+
+/// Says so if a probe run was listened to throughout a window.
+pub(super) fn listened(old: &Incarnation, since: u64, until: u64) -> Option<String> {
     // The stream is in order: a frame that came later would have brought earlier acks with it.
-    let listened = old
+    let beyond = old
         .acks
         .last_frame_at(u64::MAX)
         .is_some_and(|heard| heard > since);
-    if listened && old.acks.longest_silence(since, until) <= SILENCE_NS {
-        return Ok(format!(
+    (beyond && old.acks.longest_silence(since, until) <= SILENCE_NS).then(|| {
+        format!(
             "the old side was listened to throughout, {} to {}",
             moment(since),
             moment(until)
-        ));
-    }
-    let off = case.history.events.iter().rfind(|event| {
+        )
+    })
+}
+
+/// Says so if a whole site was off at a moment.
+pub(super) fn off(case: &Case<'_>, wanted: Site, since: u64) -> Option<String> {
+    let last = case.history.events.iter().rfind(|event| {
         let mine = event.trial.is_none() || event.trial.as_deref() == Some(case.trial.name);
         mine && event.at_ns <= since
             && matches!(&event.fact, Fact::Fault { name, site: Some(site), .. }
-                if *site == old.site && SITE_OFF.contains(&name.as_str()))
-    });
-    if let Some(event) = off
-        && matches!(event.fact, Fact::Fault { active: true, .. })
-    {
-        return Ok(format!("the {} was off, event {}", old.site, event.seq));
+                if *site == wanted && SITE_OFF.contains(&name.as_str()))
+    })?;
+    matches!(last.fact, Fact::Fault { active: true, .. })
+        .then(|| format!("the {wanted} was off, event {}", last.seq))
+}
+
+/// Why silence of the old side in a window means that it did not write.
+fn silence(case: &Case<'_>, old: &Incarnation, since: u64, until: u64) -> Result<String, String> {
+    if let Some(how) = listened(old, since, until).or_else(|| off(case, old.site, since)) {
+        return Ok(how);
     }
     let fenced = fence(case, old.site, since);
     let running = case.events().find(|event| {

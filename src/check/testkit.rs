@@ -28,6 +28,11 @@ pub(super) const TRIAL: &str = "t1";
 /// The load begins here and the fault comes at `FAULT`.
 pub(super) const START: u64 = 1_000 * MS;
 pub(super) const FAULT: u64 = 4_000 * MS;
+/// What a move is judged by.
+pub(super) const MOVE: [&str; 17] = [
+    "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "O1", "O2", "O4",
+    "G1",
+];
 const EPOCH_S: i64 = 1_800_000_000;
 
 /// Draws numbers from a seed.
@@ -427,6 +432,16 @@ impl Kit {
             ),
             (FAULT - 100 * MS, s, guest(Site::Primary)),
             (
+                FAULT + 10 * MS,
+                s,
+                Fact::Fencing {
+                    site: Site::Primary,
+                    method: "stopVm".into(),
+                    outcome: None,
+                },
+            ),
+            (FAULT + 90 * MS, s, stopped(Site::Primary)),
+            (
                 FAULT + 100 * MS,
                 s,
                 Fact::Fencing {
@@ -744,6 +759,16 @@ pub(super) fn running(site: Site) -> Fact {
         site,
         status: "Running".into(),
         phase: "Running".into(),
+        vmi_uid: None,
+        node: None,
+    }
+}
+
+pub(super) fn stopped(site: Site) -> Fact {
+    Fact::Vm {
+        site,
+        status: "Stopped".into(),
+        phase: String::new(),
         vmi_uid: None,
         node: None,
     }

@@ -34,7 +34,7 @@ pub struct Measure {
 /// One check's word on one subject of one trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Check id, `D1` … `G1`.
+    /// Check id, a row of `check::CATALOGUE`.
     pub check: String,
     /// The trial.
     pub trial: String,
@@ -49,6 +49,9 @@ pub struct Verdict {
     /// The evidence that decides: offending pairs, cells, events by seq. Empty on a pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub witness: Vec<String>,
+    /// What breaks no promise and is worth a look all the same; never changes the word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// How far the check can see: counts examined, bracket width, what it cannot rule out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,

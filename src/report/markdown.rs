@@ -128,7 +128,7 @@ fn trial_section(out: &mut String, trial: &TrialView) -> std::fmt::Result {
     }
     details
         .into_iter()
-        .filter(|v| !v.witness.is_empty())
+        .filter(|v| !v.witness.is_empty() || !v.warnings.is_empty())
         .try_for_each(|v| witness(out, v))
 }
 
@@ -158,7 +158,11 @@ fn witness(out: &mut String, verdict: &Verdict) -> std::fmt::Result {
     verdict
         .witness
         .iter()
-        .try_for_each(|line| writeln!(out, "- {}", cell(line)))
+        .try_for_each(|line| writeln!(out, "- {}", cell(line)))?;
+    verdict
+        .warnings
+        .iter()
+        .try_for_each(|line| writeln!(out, "- warning: {}", cell(line)))
 }
 
 /// A bracket as text: `1.20–1.25 s (≤ 120 s)`.

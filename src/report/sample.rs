@@ -177,6 +177,7 @@ fn verdict(check: &str, subject: &str, status: Status, summary: &str) -> Verdict
         status,
         summary: summary.into(),
         witness: Vec::new(),
+        warnings: Vec::new(),
         limits: vec!["one cut was tried".into()],
         measures: Vec::new(),
     }

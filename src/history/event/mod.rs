@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
 
+mod live;
 mod parts;
+pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
 pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
     ShapeFact, Stage, VolumeFact,
@@ -353,6 +355,67 @@ pub enum Fact {
         /// How far.
         progress: Reprotect,
     },
+    /// A live migration is about to be asked for, or was seen.
+    Migration {
+        /// The site on which the VM moves between nodes.
+        site: Site,
+        /// What was seen.
+        migration: MigrationFact,
+    },
+    /// An observer outside the guest asked it for echoes over the network. Recorded at the end.
+    Echo {
+        /// Where the guest runs.
+        site: Site,
+        /// `host:port` or address.
+        address: String,
+        /// When the first was sent, nanoseconds on the run's clock; the event's time is the end.
+        from_ns: u64,
+        /// Time between two, nanoseconds.
+        interval_ns: u64,
+        /// How many were sent.
+        sent: u64,
+        /// How many came back.
+        answered: u64,
+        /// The longest time without one coming back, nanoseconds.
+        longest_ns: u64,
+    },
+    /// What the writer of a volume found in its lease cell, which nobody else may write. The stamps
+    /// cannot be foreseen, so that even a copy of the writer with the same memory shows.
+    Lease {
+        /// Incarnation of the writer, hex.
+        incarnation: String,
+        /// Volume ordinal.
+        volume: u8,
+        /// How often it was read again since the fact before.
+        reads: u64,
+        /// The longest time between two of these reads, nanoseconds, guest clock.
+        longest_ns: u64,
+        /// Stamps that this writer did not put there.
+        foreign: Vec<String>,
+    },
+    /// The guest's file systems are about to be frozen or thawed, or what came of it.
+    Freeze {
+        /// Where the guest runs.
+        site: Site,
+        /// How far it is.
+        freeze: FreezeFact,
+    },
+    /// A point in time of the VM's volumes is about to be taken, or was.
+    Capture {
+        /// Where.
+        site: Site,
+        /// Which.
+        capture: CaptureFact,
+    },
+    /// What was seen of the file system on a data volume.
+    FileSystem {
+        /// Where.
+        site: Site,
+        /// Volume ordinal.
+        volume: u8,
+        /// What.
+        state: FileSystemFact,
+    },
     /// The run directory's objects were swept after cleanup.
     Swept {
         /// Sites that could be reached and listed.
@@ -394,6 +457,9 @@ impl Fact {
                 | Self::Gate { .. }
                 | Self::Scanned { .. }
                 | Self::Reprotection { .. }
+                | Self::Migration { .. }
+                | Self::Freeze { .. }
+                | Self::Capture { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }
         )
