@@ -127,7 +127,8 @@ fn silence(case: &Case<'_>, old: &Incarnation, since: u64, until: u64) -> Result
     }
     let fenced = fence(case, old.site, since);
     let running = case.events().find(|event| {
-        event.at_ns >= since
+        // Later on it may rightly run there again.
+        (since..=until).contains(&event.at_ns)
             && matches!(&event.fact, Fact::Vm { site, phase, .. }
                 if *site == old.site && phase == "Running")
     });

@@ -838,6 +838,10 @@ fn silence_of_the_old_side_needs_a_reason() {
     let mut kit = Kit::failover(3);
     kit.add(FAULT + 3_500 * MS, running(Site::Primary));
     assert_eq!(kit.status("S1"), Inconclusive);
+    // Back there after the new side's last word.
+    let mut kit = Kit::failover(3);
+    kit.add(FAULT + 60_000 * MS, running(Site::Primary));
+    assert_eq!(kit.status("S1"), Pass);
     // One site only.
     let mut kit = Kit::failover(3);
     kit.verify_site = Site::Primary;

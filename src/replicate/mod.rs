@@ -4,6 +4,7 @@
 //! `cluster::repeat`, which `Driver::reach` calls.
 //! May use: plan, history, cluster, workload.
 
+mod crossed;
 pub mod fence;
 pub mod gate;
 pub mod handover;
@@ -12,6 +13,7 @@ mod volume_replication;
 
 use jiff::Timestamp;
 
+pub use self::crossed::Crossed;
 pub use self::gate::{Evidence, Mode, Pass};
 pub use self::state::{Observation, VolumeState};
 pub use self::volume_replication::VolumeReplicationDriver;
@@ -71,6 +73,11 @@ pub enum Goal {
         /// A sync later than this must have crossed since.
         newer_than: Timestamp,
     },
+    /// This site's copies follow the peer, and are no longer given up by themselves if they diverge.
+    Follows {
+        /// The site that holds the replicas.
+        site: Site,
+    },
     /// Replication is off. The replicas are removed with it.
     Released {
         /// Says that no replica is needed any more; without it nothing primary is released.
@@ -94,6 +101,7 @@ impl std::fmt::Display for Goal {
                 )
             }
             Self::Resynced { site, .. } => write!(f, "the resync of the {site} site"),
+            Self::Follows { site } => write!(f, "the {site} site as the replica"),
             Self::Released { .. } => f.write_str("the end of replication"),
         }
     }

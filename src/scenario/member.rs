@@ -13,7 +13,7 @@ use crate::plan::model::{self, LedgerKind, VolumeMode, Workload};
 use crate::probe::config;
 use crate::probe::host::{Prober, Reach};
 use crate::probe::layout::{CELL, Layout, LayoutSpec, mix};
-use crate::replicate::{Evidence, Set, Work, handover::Captured};
+use crate::replicate::{Mode, Set, Work, handover::Captured};
 use crate::workload::{Identity, Instance, Rendered, Root, Subject, fit_name};
 
 /// A probe run of a member, as its events name it.
@@ -44,16 +44,21 @@ pub struct Member {
     pub(super) vol_ids: Vec<[u8; 16]>,
     /// The seed of its address stream and payloads.
     pub(super) seed: u64,
-    /// Whether it moves by plan, so that nothing may be forced.
-    pub(super) planned: bool,
     /// Where it should be.
     pub(super) site: Site,
+    /// How it may go to the other site, once the way is open: without loss if its volumes were
+    /// demoted, else by force on the evidence that nothing writes here any more.
+    pub(super) way: Option<Mode>,
+    /// Whether the trial owes every acknowledged write.
+    owed: bool,
+    /// Whether its last move owes them.
+    lossless: bool,
+    /// Whether its first recovery is over, which is the one that stages are told of.
+    recovered: bool,
     /// Claims and volumes as they stood on the first site.
     pub(super) captured: Vec<Captured>,
-    /// What keeps the old side from writing.
-    pub(super) evidence: Option<Evidence>,
-    /// The incarnation that wrote the load.
-    pub(super) load: Option<Incarnation>,
+    /// The incarnations that wrote load, oldest first.
+    pub(super) loads: Vec<Incarnation>,
     /// Its probe, while it is listened to.
     pub(super) loader: Option<Prober>,
     /// Why it stopped short, if it did.
@@ -61,13 +66,13 @@ pub struct Member {
 }
 
 impl Member {
-    /// The `index`-th VM of a workload in a trial.
+    /// The `index`-th VM of a workload in a trial, which owes every acknowledged write if `owed`.
     pub(super) fn new(
         world: &World,
         trial: &Scope,
         namespace: &str,
         (workload, rendered): (&Workload, &Rendered),
-        planned: bool,
+        owed: bool,
         index: u32,
     ) -> anyhow::Result<Self> {
         let name = fit_name(&workload.name, &index.to_string());
@@ -120,11 +125,13 @@ impl Member {
             volumes,
             vol_ids,
             seed: mix(world.seed ^ drawn),
-            planned,
             site: Site::Primary,
+            way: None,
+            owed,
+            lossless: owed,
+            recovered: false,
             captured: Vec::new(),
-            evidence: None,
-            load: None,
+            loads: Vec::new(),
             loader: None,
             failed: None,
         })
@@ -141,9 +148,37 @@ impl Member {
         Ok(())
     }
 
-    /// Records that a stage of its recovery closed.
+    /// Records that a stage of its first recovery closed; a move after it is not what the trial's
+    /// outage is about.
     pub(super) async fn stage(&self, world: &World, stage: Stage) -> anyhow::Result<()> {
+        if self.recovered {
+            return Ok(());
+        }
         self.tell(world, Fact::StageReached { stage }).await
+    }
+
+    /// Records that it serves again, the last stage of its recovery.
+    pub(super) async fn serves(&mut self, world: &World) -> anyhow::Result<()> {
+        self.stage(world, Stage::FirstAck).await?;
+        self.recovered = true;
+        Ok(())
+    }
+
+    /// It is on the other site from now on; `lossless` if its move owes every acknowledged write.
+    pub(super) fn arrive(&mut self, lossless: bool) {
+        self.site = self.site.peer();
+        self.lossless = lossless;
+        self.way = None;
+    }
+
+    /// What its last move owes where that differs from what the trial owes.
+    pub(super) fn zero_loss(&self) -> Option<bool> {
+        (self.lossless != self.owed).then_some(self.lossless)
+    }
+
+    /// The load that was written last.
+    pub(super) fn load(&self) -> Option<&Incarnation> {
+        self.loads.last()
     }
 
     /// The cluster where it should be.
@@ -227,14 +262,8 @@ impl Member {
         incarnation: u64,
         purpose: config::Purpose,
     ) -> config::Config {
-        let cells = |ordinal: usize| match purpose {
-            config::Purpose::Load => None,
-            config::Purpose::Verify => self
-                .load
-                .as_ref()
-                .and_then(|load| load.layouts.get(ordinal))
-                .map(|l| l.cells),
-        };
+        // Regions are fitted once, to the volumes that were filled.
+        let cells = |ordinal: usize| Some(self.load()?.layouts.get(ordinal)?.cells);
         let volumes = self
             .subject
             .data_disks

@@ -40,15 +40,24 @@ impl Trial {
             world.short()
         );
         let (workload, rendered) = &world.rendered[workload];
-        let planned = !spec.steps.contains(&Step::PowerOff) && !spec.steps.contains(&Step::Fence);
+        let zero_loss = spec.zero_loss || world.plan.protection().synchronous;
         let members = (0..workload.count)
-            .map(|i| Member::new(world, &scope, &namespace, (workload, rendered), planned, i))
+            .map(|i| {
+                Member::new(
+                    world,
+                    &scope,
+                    &namespace,
+                    (workload, rendered),
+                    zero_loss,
+                    i,
+                )
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let fact = Fact::TrialStarted {
             scenario: spec.id.into(),
             subjects: members.iter().map(|m| m.name().to_owned()).collect(),
             checks: spec.checks.iter().map(|c| (*c).to_owned()).collect(),
-            zero_loss: spec.zero_loss || world.plan.protection().synchronous,
+            zero_loss,
             aimed: None,
         };
         world.recorder.record(&scope, fact).await?;
@@ -161,6 +170,7 @@ impl Trial {
         let done = match step {
             Step::PowerOff => step::power_off(world, &self.scope, &mut well).await,
             Step::Fence => step::fence(world, &mut well).await,
+            Step::Unfence => step::unfence(world, &well).await,
             _ => Ok(()),
         };
         self.members = well;

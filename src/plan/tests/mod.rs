@@ -11,6 +11,7 @@ const SCENARIOS: &[&str] = &[
     "relocate.zero-loss",
     "failover.unplanned.node-down",
     "failover.unplanned.primary-up",
+    "failback.resync",
 ];
 
 const KNOWN: Known<'_> = Known {

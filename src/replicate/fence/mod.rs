@@ -97,6 +97,11 @@ fn internal_addresses(nodes: &[Node]) -> Vec<String> {
     cidrs.into_iter().collect()
 }
 
+/// What a run's fence over a site is called.
+pub fn name(owner: &Owner, site: Site) -> String {
+    format!("virtproof-{}-{site}", short(owner.run()))
+}
+
 /// Fences and waits until the storage says so.
 pub async fn fence(
     cluster: &Cluster,
@@ -106,9 +111,8 @@ pub async fn fence(
     deadline: &Deadline,
 ) -> Result<Fence, Error> {
     let (cidrs, source) = addresses(cluster, class, planned).await?;
-    let name = format!("virtproof-{}-{}", short(owner.run()), cluster.site());
     let fence = Fence {
-        name,
+        name: name(owner, cluster.site()),
         at: cluster.site(),
         cidrs,
         source,

@@ -132,6 +132,17 @@ pub(super) fn synced_after(vr: &VolumeReplication, than: Timestamp) -> Progress 
     }
 }
 
+/// The replica holds a point in time later than `than`, and nothing is wrong with its primary.
+pub(super) fn replicates_after(vr: &VolumeReplication, than: Timestamp) -> Progress {
+    let progress = synced_after(vr, than);
+    // Drivers that do not know whether they replicate say nothing of it.
+    let healthy = truth(vr, "Degraded") == Truth::False && truth(vr, "Replicating") != Truth::False;
+    if progress == Progress::Done && !healthy {
+        return Progress::Pending(describe(vr));
+    }
+    progress
+}
+
 fn is_demoted(vr: &VolumeReplication) -> bool {
     vr.status.state == "Secondary" && completed(vr, "Demoted")
 }

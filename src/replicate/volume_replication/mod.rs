@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(super) use self::look::{observe, question, wake};
 use self::look::{seen, source_vm};
 use super::gate::{self, Mode, SourceVm};
-use super::state::{VolumeState, demoted, demoted_clean, promoted, synced_after};
+use super::state::{VolumeState, demoted, demoted_clean, promoted, replicates_after, synced_after};
 use super::{Goal, Pass, Progress, Set, Work};
 use crate::cluster::crd::replication::{ReplicationState, VolumeReplication};
 use crate::cluster::{Error, ObjRef, Patch, Propagation, Typed as _};
@@ -43,8 +43,14 @@ impl VolumeReplicationDriver {
                 let ours = self
                     .each(work, *site, ReplicationState::Secondary, true, demoted)
                     .await?;
-                let peers = all(&seen(work, site.peer()), |vr| synced_after(vr, *newer_than));
+                let peers = all(&seen(work, site.peer()), |vr| {
+                    replicates_after(vr, *newer_than)
+                });
                 Ok(ours.and(peers))
+            }
+            Goal::Follows { site } => {
+                self.each(work, *site, ReplicationState::Secondary, false, demoted)
+                    .await
             }
             Goal::Released { discard_replicas } => release(work, *discard_replicas).await,
         }

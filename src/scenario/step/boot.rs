@@ -1,28 +1,21 @@
 //! Starting, stopping and waiting for VMs.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kube::Resource as _;
 use serde_json::json;
 
 use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crate::cluster::{Deadline, Error, Method, Patch, Scope, Seen};
 use crate::history::event::{Fact, Outcome, Site, Stage};
-use crate::replicate::Evidence;
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
-
-/// A VMI that runs.
-pub(super) struct Running {
-    /// Its UID.
-    pub(super) uid: String,
-}
 
 /// Waits until the member's VMI runs where the member should be; records what was seen.
 pub(super) async fn running(
     world: &World,
     member: &Member,
     deadline: &Deadline,
-) -> anyhow::Result<Running> {
+) -> anyhow::Result<()> {
     running_unlike(world, member, None, deadline).await
 }
 
@@ -32,7 +25,7 @@ async fn running_unlike(
     member: &Member,
     old: Option<&str>,
     deadline: &Deadline,
-) -> anyhow::Result<Running> {
+) -> anyhow::Result<()> {
     let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
     let scope = Scope::Namespace(ns.clone());
     let view = member.cluster(world).view::<VirtualMachineInstance>(&scope);
@@ -42,21 +35,13 @@ async fn running_unlike(
             Some(vmi) if vmi.meta().uid.as_deref() == old && old.is_some() => {
                 Seen::Not("still the VMI from before".into())
             }
-            Some(vmi) if vmi.is_running() => Seen::Met(vmi.clone()),
+            Some(vmi) if vmi.is_running() => Seen::Met(()),
             Some(vmi) => Seen::Not(vmi.describe()),
             None => Seen::Not("no VMI".into()),
         })
         .await;
-    let vmi = match found {
-        Ok(vmi) => vmi,
-        Err(error) => {
-            state(world, member, member.site).await?;
-            return Err(error.into());
-        }
-    };
-    let uid = vmi.meta().uid.clone().context("the VMI has no UID")?;
     state(world, member, member.site).await?;
-    Ok(Running { uid })
+    Ok(found?)
 }
 
 /// Records the VM's state on a site as the API server tells it now.
@@ -87,16 +72,17 @@ pub(super) async fn state(world: &World, member: &Member, site: Site) -> anyhow:
         .await
 }
 
-/// Asks KubeVirt to stop the VM where it is and waits until its VMI is gone. With `grace` seconds,
-/// or what the VM itself says.
-pub(in crate::scenario) async fn stop(
+/// Asks KubeVirt to stop the VM on a site and waits until its VMI is gone. With `grace` seconds, or
+/// what the VM itself says.
+pub(super) async fn stop(
     world: &World,
     member: &Member,
+    site: Site,
     grace: Option<u32>,
     deadline: &Deadline,
 ) -> anyhow::Result<()> {
     let body = grace.map_or_else(|| json!({}), |grace| json!({ "gracePeriod": grace }));
-    let cluster = member.cluster(world);
+    let cluster = world.sites.of(site);
     let called = cluster
         .subresource(Method::Put, &member.vm(), "stop", Some(&body))
         .await;
@@ -109,16 +95,34 @@ pub(in crate::scenario) async fn stop(
     let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
     let view = cluster.view::<VirtualMachineInstance>(&Scope::Namespace(ns.clone()));
     view.until_gone(deadline, ns, vm).await?;
-    state(world, member, member.site).await
+    state(world, member, site).await
+}
+
+/// Makes sure that a VM neither runs on a site nor will start there by itself.
+pub(super) async fn halt(
+    world: &World,
+    member: &Member,
+    site: Site,
+    deadline: &Deadline,
+) -> anyhow::Result<()> {
+    stop(world, member, site, Some(0), deadline).await?;
+    // Some run strategies are stopped by a request that leaves them as they are.
+    strategy(world, member, site, "Halted").await
 }
 
 /// Starts the VM where the member should be.
-pub(super) async fn start(world: &World, member: &Member) -> anyhow::Result<()> {
-    let strategy = json!({"spec": {"runStrategy": member.subject.run_strategy}});
-    member
-        .cluster(world)
-        .patch(&member.vm(), &Patch::Merge(strategy))
-        .await?;
+async fn start(world: &World, member: &Member) -> anyhow::Result<()> {
+    strategy(world, member, member.site, &member.subject.run_strategy).await
+}
+
+async fn strategy(
+    world: &World,
+    member: &Member,
+    site: Site,
+    strategy: &str,
+) -> anyhow::Result<()> {
+    let change = Patch::Merge(json!({"spec": {"runStrategy": strategy}}));
+    world.sites.of(site).patch(&member.vm(), &change).await?;
     Ok(())
 }
 
@@ -130,15 +134,14 @@ pub(super) async fn restart(world: &World, member: &mut Member) -> anyhow::Resul
         .get::<VirtualMachineInstance>(ns, vm)
         .await?;
     let deadline = world.deadline(world.plan.deadlines().transition);
-    stop(world, member, None, &deadline)
+    stop(world, member, member.site, None, &deadline)
         .await
         .context("stopping the VM")?;
     start(world, member)
         .await
         .context("starting the VM again")?;
     let boot = world.deadline(world.plan.deadlines().boot);
-    running_unlike(world, member, before.meta().uid.as_deref(), &boot).await?;
-    Ok(())
+    running_unlike(world, member, before.meta().uid.as_deref(), &boot).await
 }
 
 /// Stops the VM while its probe writes: the last acks come as it goes down.
@@ -157,7 +160,7 @@ pub(super) async fn stop_source(world: &World, member: &mut Member) -> anyhow::R
         )
         .await?;
     let deadline = world.deadline(world.plan.deadlines().transition);
-    stop(world, member, None, &deadline)
+    stop(world, member, site, None, &deadline)
         .await
         .context("stopping the VM")?;
     member
@@ -171,11 +174,10 @@ pub(super) async fn stop_source(world: &World, member: &mut Member) -> anyhow::R
         )
         .await?;
     member.stage(world, Stage::Fenced).await?;
-    member.evidence = Some(Evidence::Stopped("its VMI is gone".into()));
     super::probe::end_load(world, member).await
 }
 
-/// Starts the VM on the secondary and waits until its VMI runs.
+/// Makes the VM on the site that took over, starts it there and waits until its VMI runs.
 pub(super) async fn recover(world: &World, member: &mut Member) -> anyhow::Result<()> {
     for object in &member.subject.peer_objects {
         member
@@ -183,14 +185,16 @@ pub(super) async fn recover(world: &World, member: &mut Member) -> anyhow::Resul
             .create(&member.owner, object.clone())
             .await?;
     }
+    come_back(world, member).await
+}
+
+/// Starts the VM that stands halted where the member should be, and waits until its VMI runs.
+pub(super) async fn come_back(world: &World, member: &mut Member) -> anyhow::Result<()> {
     start(world, member)
         .await
-        .context("starting the VM on the secondary")?;
+        .with_context(|| format!("starting the VM on the {} site", member.site))?;
     member.stage(world, Stage::VmCreated).await?;
     let deadline = world.deadline(world.plan.deadlines().boot);
-    let running = running(world, member, &deadline).await?;
-    if running.uid.is_empty() {
-        bail!("the VMI has no UID");
-    }
+    running(world, member, &deadline).await?;
     member.stage(world, Stage::VmiRunning).await
 }

@@ -5,12 +5,13 @@ mod probe;
 mod promote;
 mod protect;
 mod provision;
+mod reprotect;
 mod shared;
 
 use std::pin::Pin;
 
 pub(super) use probe::end_load;
-pub(super) use shared::{fence, power_off};
+pub(super) use shared::{fence, power_off, unfence};
 
 use super::catalogue::Step;
 use super::member::Member;
@@ -18,7 +19,10 @@ use super::world::World;
 
 /// Whether a step is done once for all members of a trial, not by each on its own.
 pub(super) const fn is_shared(step: Step) -> bool {
-    matches!(step, Step::PowerOff | Step::Fence | Step::Heal)
+    matches!(
+        step,
+        Step::PowerOff | Step::Fence | Step::Unfence | Step::Heal
+    )
 }
 
 /// Does one member's part of a step. Boxed, because the steps' futures are large.
@@ -40,7 +44,12 @@ pub(super) fn run<'a>(
         Step::Promote => Box::pin(promote::promote(world, member)),
         Step::Recover => Box::pin(boot::recover(world, member)),
         Step::ReadBack => Box::pin(probe::read_back(world, member)),
+        Step::Serve => Box::pin(probe::serve(world, member)),
+        Step::Reprotect => Box::pin(reprotect::reprotect(world, member)),
+        Step::Return => Box::pin(boot::come_back(world, member)),
         // Shared: done by the trial.
-        Step::PowerOff | Step::Fence | Step::Heal => Box::pin(std::future::ready(Ok(()))),
+        Step::PowerOff | Step::Fence | Step::Unfence | Step::Heal => {
+            Box::pin(std::future::ready(Ok(())))
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::provision::name;
 use crate::cluster::{Deadline, Scope, Seen, crd::kubevirt::VirtualMachineInstance};
 use crate::guest::{Milestone, OnMilestone, Shell};
-use crate::history::event::{Fact, Purpose, ReadVia, Site, Stage};
+use crate::history::event::{Fact, Purpose, ReadVia, Stage};
 use crate::history::segment::Closed;
 use crate::plan::model::Route;
 use crate::probe::config;
@@ -30,7 +30,7 @@ pub(super) async fn seed(world: &World, member: &mut Member) -> anyhow::Result<(
         cells,
     };
     member.tell(world, fact).await?;
-    member.load = Some(incarnation);
+    member.loads.push(incarnation);
     member.loader = Some(prober);
     Ok(())
 }
@@ -38,8 +38,8 @@ pub(super) async fn seed(world: &World, member: &mut Member) -> anyhow::Result<(
 /// Writes load for as long as the plan says. The writers go on until something ends them.
 pub(super) async fn load(world: &World, member: &mut Member) -> anyhow::Result<()> {
     let plan = world.plan.load();
-    let Some((prober, load)) = member.loader.as_ref().zip(member.load.as_ref()) else {
-        bail!("no probe was seeded");
+    let Some((prober, load)) = member.loader.as_ref().zip(member.load()) else {
+        bail!("no probe stands by to write");
     };
     let deadline = world.deadline(world.plan.deadlines().ssh);
     let incarnation = load.name.clone();
@@ -64,7 +64,18 @@ pub(super) async fn load(world: &World, member: &mut Member) -> anyhow::Result<(
         () = world.cancel.cancelled() => bail!("interrupted under load"),
         () = tokio::time::sleep_until(over) => {}
     }
-    super::protect::observe(world, member, Site::Primary).await
+    super::protect::observe(world, member, member.site).await?;
+    Ok(())
+}
+
+/// Writes load on what was recovered: another life of the same ledger, whose cold regions stand.
+pub(super) async fn serve(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    end_load(world, member).await?;
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    let (prober, incarnation) = launch(world, member, Purpose::Load, &deadline).await?;
+    member.loads.push(incarnation);
+    member.loader = Some(prober);
+    load(world, member).await
 }
 
 /// Stops the writers with a full account.
@@ -82,9 +93,10 @@ pub(in crate::scenario) async fn end_load(
     world: &World,
     member: &mut Member,
 ) -> anyhow::Result<()> {
-    let Some((prober, load)) = member.loader.take().zip(member.load.as_ref()) else {
+    let Some(prober) = member.loader.take() else {
         return Ok(());
     };
+    let load = member.load().context("the load that is listened to")?;
     let progress = prober.progress();
     let segment = prober.segment().to_owned();
     let closed = prober.close().await.context("closing the ack segment")?;
@@ -111,9 +123,9 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         .canary(&deadline)
         .await
         .context("writing the canaries")?;
-    member.stage(world, Stage::FirstAck).await?;
-    let judges: Vec<String> = member.load.iter().map(|load| load.name.clone()).collect();
-    let expect: Vec<u64> = member.load.iter().map(|load| load.number).collect();
+    member.serves(world).await?;
+    let judges: Vec<String> = member.loads.iter().map(|load| load.name.clone()).collect();
+    let expect: Vec<u64> = member.loads.iter().map(|load| load.number).collect();
     let reading = world.deadline(world.plan.deadlines().sync);
     let file = format!("{}-{}", member.name(), incarnation.name);
     let volumes = prober
@@ -128,7 +140,7 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         incarnation: reader,
         judges,
         via: ReadVia::Guest,
-        zero_loss: None,
+        zero_loss: member.zero_loss(),
         volumes,
     };
     member.tell(world, scanned).await?;
@@ -301,10 +313,7 @@ async fn introduce(
         incarnation: incarnation.name.clone(),
         site,
         purpose,
-        parent: match purpose {
-            Purpose::Load => None,
-            Purpose::Verify => member.load.as_ref().map(|load| load.name.clone()),
-        },
+        parent: member.load().map(|load| load.name.clone()),
         identity,
         layouts: incarnation.layouts.clone(),
         segment: prober.segment().to_owned(),

@@ -1,37 +1,36 @@
-//! Bringing the volumes to the secondary.
+//! Bringing the volumes to the other site.
 
 use anyhow::Context as _;
 
 use super::protect::observe;
 use super::provision::claim;
-use crate::history::event::{Fact, Site, Stage};
+use crate::history::event::{Fact, Stage};
 use crate::replicate::{Goal, Mode, handover};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
 
-/// Makes PVs and PVCs on the secondary, bound to the replicas.
+/// Makes PVs and PVCs on the other site, bound to the replicas.
 pub(super) async fn hand_over(world: &World, member: &mut Member) -> anyhow::Result<()> {
     let deadline = world.deadline(world.plan.deadlines().transition);
     let map = &world.plan.protection().handle_map;
-    let target = world.sites.of(Site::Secondary);
+    let to = member.site.peer();
+    let target = world.sites.of(to);
     let (owner, set) = (&member.owner, &member.set);
     let stands = handover::install(target, owner, set, &member.captured, map, &deadline).await?;
     for one in stands {
-        claim(world, member, Site::Secondary, one).await?;
+        claim(world, member, to, one).await?;
     }
     member.stage(world, Stage::HandedOver).await
 }
 
-/// Promotes every volume on the secondary, if the gate opens.
+/// Promotes every volume on the other site, if the gate opens; the member is there from then on.
 pub(super) async fn promote(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    let site = Site::Secondary;
-    let planned = member.planned;
-    let mode = match (&member.evidence, planned) {
-        (_, true) => Mode::Planned,
-        (Some(evidence), false) => Mode::Forced(evidence.clone()),
-        (None, false) => anyhow::bail!("nothing says that the primary cannot write any more"),
-    };
-    let forced = !planned;
+    let site = member.site.peer();
+    let mode = member.way.clone().with_context(|| {
+        let left = member.site;
+        format!("nothing was demoted on the {left} site, and nothing says that it cannot write")
+    })?;
+    let forced = matches!(mode, Mode::Forced(_));
     let asked = world
         .driver
         .admit(&world.sites, &member.set, site, mode)
@@ -61,6 +60,6 @@ pub(super) async fn promote(world: &World, member: &mut Member) -> anyhow::Resul
     observe(world, member, site).await?;
     promoted?;
     handover::settle(world.sites.of(site), &member.captured).await?;
-    member.site = site;
+    member.arrive(!forced || world.plan.protection().synchronous);
     member.stage(world, Stage::Promoted).await
 }

@@ -1,9 +1,9 @@
-//! Replication while the VM is on the primary.
+//! Replication away from the site where the VM is.
 
 use anyhow::Context as _;
 
 use crate::history::event::{Fact, Site, Stage};
-use crate::replicate::{Goal, handover};
+use crate::replicate::{Goal, Mode, Observation, handover};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
 
@@ -11,48 +11,47 @@ use crate::scenario::world::World;
 /// the volumes over is read now, while the primary answers.
 pub(super) async fn baseline(world: &World, member: &mut Member) -> anyhow::Result<()> {
     let deadline = world.deadline(world.plan.deadlines().sync);
-    let seeded = world.storage_now(Site::Primary);
+    let site = member.site;
+    let seeded = world.storage_now(site);
     let work = member.work(world);
     world
         .driver
-        .reach(
-            &work,
-            &Goal::Protected {
-                site: Site::Primary,
-            },
-            &deadline,
-        )
+        .reach(&work, &Goal::Protected { site }, &deadline)
         .await?;
     let synced = Goal::Synced {
-        site: Site::Primary,
+        site,
         newer_than: seeded,
     };
     let crossed = world.driver.reach(&work, &synced, &deadline).await;
     // What the objects say is evidence even when, and just when, the sync did not come.
-    observe(world, member, Site::Primary).await?;
+    observe(world, member, site).await?;
     crossed.context("waiting for the first sync")?;
-    member.captured = handover::capture(world.sites.of(Site::Primary), &member.set).await?;
+    member.captured = handover::capture(world.sites.of(site), &member.set).await?;
     Ok(())
 }
 
-/// Demotes every volume on the primary and waits until the last data has crossed.
+/// Demotes every volume where the VM ran and waits until the last data has crossed.
 pub(super) async fn demote(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    observe(world, member, Site::Primary).await?;
+    let site = member.site;
+    observe(world, member, site).await?;
     let deadline = world.deadline(world.plan.deadlines().transition);
-    let goal = Goal::Demoted {
-        site: Site::Primary,
-    };
+    let goal = Goal::Demoted { site };
     let demoted = world
         .driver
         .reach(&member.work(world), &goal, &deadline)
         .await;
-    observe(world, member, Site::Primary).await?;
+    observe(world, member, site).await?;
     demoted?;
+    member.way = Some(Mode::Planned);
     member.stage(world, Stage::Demoted).await
 }
 
 /// Records what the replication objects on a site say.
-pub(super) async fn observe(world: &World, member: &Member, site: Site) -> anyhow::Result<()> {
+pub(super) async fn observe(
+    world: &World,
+    member: &Member,
+    site: Site,
+) -> anyhow::Result<Observation> {
     let seen = world
         .driver
         .observe(&world.sites, &member.set, site)
@@ -65,5 +64,6 @@ pub(super) async fn observe(world: &World, member: &Member, site: Site) -> anyho
                 volumes: seen.facts(),
             },
         )
-        .await
+        .await?;
+    Ok(seen)
 }

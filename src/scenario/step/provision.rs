@@ -1,4 +1,4 @@
-//! Making the VMs on the primary.
+//! Making the VMs where workloads start.
 
 use anyhow::Context as _;
 

@@ -9,7 +9,7 @@ use crate::cluster::undo::Undo;
 use crate::history::event::{Fact, Outcome, Site, Stage};
 use crate::history::recorder::Scope;
 use crate::plan::model::Fencing;
-use crate::replicate::{Evidence, fence as network_fence};
+use crate::replicate::{Evidence, Mode, fence as network_fence};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
 
@@ -28,6 +28,7 @@ pub(in crate::scenario) async fn power_off(
         dir: std::path::absolute(&world.base)?,
     };
     world.owner.undo().record(None, undo).await?;
+    // The plan's commands are the primary's.
     let site = Site::Primary;
     let fault = |active| Fact::Fault {
         name: "site-power-off".into(),
@@ -69,14 +70,14 @@ pub(in crate::scenario) async fn power_off(
             .await?;
         super::probe::end_load(world, member).await?;
         member.stage(world, Stage::Ordered).await?;
-        member.evidence = Some(Evidence::Down("its power was cut".into()));
+        member.way = Some(Mode::Forced(Evidence::Down("its power was cut".into())));
         member.stage(world, Stage::Fenced).await?;
     }
     Ok(())
 }
 
-/// Keeps the living primary from writing, by the plan's method. The old writers are still listened
-/// to: what they get acked from now on is evidence.
+/// Keeps the living site that the members are on from writing, by the plan's method. The old writers
+/// are still listened to: what they get acked from now on is evidence.
 pub(in crate::scenario) async fn fence(
     world: &World,
     members: &mut [Member],
@@ -91,7 +92,7 @@ pub(in crate::scenario) async fn fence(
         Fencing::NetworkFence { .. } => "networkFence",
         Fencing::None => "none",
     };
-    let site = Site::Primary;
+    let site = here(members);
     let fact = |outcome| Fact::Fencing {
         site,
         method: method.into(),
@@ -100,7 +101,7 @@ pub(in crate::scenario) async fn fence(
     for member in members.iter() {
         member.tell(world, fact(None)).await?;
     }
-    let done = by_method(world, fencing, members).await;
+    let done = by_method(world, fencing, members, site).await;
     let outcome = match &done {
         Ok(_) => Outcome::Ok,
         Err(error) => Outcome::Failed(format!("{error:#}")),
@@ -110,7 +111,7 @@ pub(in crate::scenario) async fn fence(
     }
     let evidence = done?;
     for member in members.iter_mut() {
-        member.evidence = Some(evidence.clone());
+        member.way = Some(Mode::Forced(evidence.clone()));
         member.stage(world, Stage::Fenced).await?;
     }
     Ok(())
@@ -120,27 +121,53 @@ async fn by_method(
     world: &World,
     fencing: &Fencing,
     members: &[Member],
+    site: Site,
 ) -> anyhow::Result<Evidence> {
     let deadline = world.deadline(world.plan.deadlines().transition);
     match fencing {
         Fencing::StopVm => {
             let stops = members
                 .iter()
-                .map(|m| boot::stop(world, m, Some(0), &deadline));
+                .map(|m| boot::stop(world, m, site, Some(0), &deadline));
             for stopped in futures::future::join_all(stops).await {
-                stopped.context("stopping the VM on the primary")?;
+                stopped.with_context(|| format!("stopping the VM on the {site} site"))?;
             }
             Ok(Evidence::Stopped("its VMI is gone".into()))
         }
         Fencing::NetworkFence { class, cidrs } => {
-            let cluster = world.sites.of(Site::Primary);
+            let cluster = world.sites.of(site);
             let fence = network_fence::fence(cluster, &world.owner, class, cidrs, &deadline)
                 .await
-                .context("fencing the primary's nodes")?;
+                .with_context(|| format!("fencing the nodes of the {site} site"))?;
             Ok(Evidence::Fenced(fence.to_string()))
         }
         Fencing::None => Ok(Evidence::PolicyNone),
     }
+}
+
+/// Halts the VMs on the site that was left, where a fence may hold them while they run, and only
+/// then lifts the fence: none of them may write or start again.
+pub(in crate::scenario) async fn unfence(world: &World, members: &[Member]) -> anyhow::Result<()> {
+    let left = here(members).peer();
+    let deadline = world.deadline(world.plan.deadlines().transition);
+    let halts = members
+        .iter()
+        .map(|member| boot::halt(world, member, left, &deadline));
+    for halted in futures::future::join_all(halts).await {
+        halted.with_context(|| format!("halting the old VM on the {left} site"))?;
+    }
+    if let Fencing::NetworkFence { .. } = &world.plan.protection().fencing {
+        let name = network_fence::name(&world.owner, left);
+        network_fence::lift(world.sites.of(left), &name, &deadline)
+            .await
+            .with_context(|| format!("lifting the fence of the {left} site"))?;
+    }
+    Ok(())
+}
+
+/// Where the members of a trial are: they go through shared steps together.
+fn here(members: &[Member]) -> Site {
+    members.first().map_or(Site::Primary, |member| member.site)
 }
 
 /// Runs one of the plan's commands; no shell is involved.

@@ -1,0 +1,139 @@
+//! The steps that scenarios are made of, in the field's order: settle, baseline, load, transition,
+//! quiesce, cold read, canary, and the way back.
+
+/// A step. Those that move a VM work from the site where it is to the other one, whichever that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Make the VMs on the primary and wait until they run and answer over SSH.
+    Provision,
+    /// Upload the probe, open the data volumes and fill the cold regions.
+    Seed,
+    /// Protect every PVC and wait for a full sync of everything seeded.
+    Baseline,
+    /// Write for as long as the plan says, replication going on.
+    Load,
+    /// Stop the writers with full accounting.
+    Quiesce,
+    /// Restart the VMs where they are.
+    Restart,
+    /// Stop the VMs while their writers still write.
+    StopSource,
+    /// Cut the power of the whole primary.
+    PowerOff,
+    /// Keep the site that is left from writing any more, by the plan's fencing method.
+    Fence,
+    /// Demote every volume where the VMs ran and wait for the last sync.
+    Demote,
+    /// Bring PVs and PVCs to the other site.
+    HandOver,
+    /// Promote every volume on the other site, where the VMs are to be from then on.
+    Promote,
+    /// Make and start the VMs on the site that took over and wait until they run.
+    Recover,
+    /// Open the volumes read-only, write the canaries, then read everything back.
+    ReadBack,
+    /// Write a second load where the VMs are now; it goes on until something ends it.
+    Serve,
+    /// Halt the VMs on the site that was left, then lift its fence.
+    Unfence,
+    /// Make the site that was left the replica again and wait until it is protected.
+    Reprotect,
+    /// Start the VMs that stand halted on the site that they came from.
+    Return,
+    /// Let the old side come back, unfence it, and undo everything.
+    Heal,
+}
+
+impl Step {
+    /// The step's name in events and reports, and what it does, for `explain`.
+    const fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Provision => (
+                "provision",
+                "make the VMs on the primary; wait until they run and answer over SSH",
+            ),
+            Self::Seed => (
+                "seed",
+                "upload the probe, open the data volumes, fill their cold regions",
+            ),
+            Self::Baseline => (
+                "baseline",
+                "replicate every PVC; wait for a full sync of everything seeded",
+            ),
+            Self::Load => (
+                "load",
+                "write for as long as the plan says, replication going on",
+            ),
+            Self::Quiesce => (
+                "quiesce",
+                "stop the writers and account for everything issued",
+            ),
+            Self::Restart => (
+                "restart",
+                "stop and start the VMs where they are; the boot id must change",
+            ),
+            Self::StopSource => (
+                "stop-source",
+                "stop the VMs while their writers still write",
+            ),
+            Self::PowerOff => (
+                "power-off",
+                "cut the power of every node of the primary under load",
+            ),
+            Self::Fence => (
+                "fence",
+                "keep the living site that is left from writing, by the plan's fencing method",
+            ),
+            Self::Demote => (
+                "demote",
+                "demote every volume where the VMs ran; wait until the last data crossed",
+            ),
+            Self::HandOver => (
+                "hand-over",
+                "bring PVs and PVCs to the other site, bound to the replicas",
+            ),
+            Self::Promote => (
+                "promote",
+                "promote every volume on the other site, through the gate",
+            ),
+            Self::Recover => (
+                "recover",
+                "make and start the VMs on the site that took over; wait until they run",
+            ),
+            Self::ReadBack => (
+                "read-back",
+                "open the volumes, write one canary each, read everything back cold",
+            ),
+            Self::Serve => (
+                "serve",
+                "write a second load on what was recovered; it goes on until it is stopped",
+            ),
+            Self::Unfence => (
+                "unfence",
+                "halt the old VMs, which may run behind the fence, then lift it",
+            ),
+            Self::Reprotect => (
+                "reprotect",
+                "give up the old site's copies; wait until they follow again and synced twice",
+            ),
+            Self::Return => (
+                "return",
+                "start the VMs that stand halted on the site that they came from",
+            ),
+            Self::Heal => (
+                "heal",
+                "bring the old side back, unfence it, undo everything",
+            ),
+        }
+    }
+
+    /// Its name in events and reports.
+    pub const fn name(self) -> &'static str {
+        self.told().0
+    }
+
+    /// What it does, for `explain`.
+    pub const fn does(self) -> &'static str {
+        self.told().1
+    }
+}
