@@ -108,7 +108,7 @@ fn words(
                 synced(case, order, site, fact, bad, unseen);
             }
         }
-        if let Some(why) = there.get(pvc.as_str()).and_then(|fact| unhealthy(fact)) {
+        if let Some(why) = there.get(pvc.as_str()).and_then(|fact| replica(fact)) {
             bad.push(format!("{pvc} on the {}: {why}", site.peer()));
         }
     }
@@ -131,6 +131,25 @@ fn unhealthy(fact: &ReplicationFact) -> Option<String> {
         return Some("its status is of an older generation".into());
     }
     wrong.map(|(kind, wanted)| format!("{kind} is not {wanted}: {}", fact.message))
+}
+
+/// Why a PVC is not the replica that it should be, if it is not. `Degraded` and `Resyncing` stay true
+/// on a healthy replica as long as its peer is primary; only their reasons tell trouble.
+fn replica(fact: &ReplicationFact) -> Option<String> {
+    let is = |kind: &str, reason: &str| {
+        fact.conditions
+            .get(kind)
+            .is_some_and(|condition| condition.reason == reason)
+    };
+    if !fact.current {
+        Some("its status is of an older generation".into())
+    } else if !fact.state.eq_ignore_ascii_case("secondary") {
+        Some(format!("its state is {:?}: {}", fact.state, fact.message))
+    } else if is("Degraded", "Error") || is("Resyncing", "FailedToResync") {
+        Some(format!("it does not follow: {}", fact.message))
+    } else {
+        None
+    }
 }
 
 /// The newest sync must not be surely older than the order.
