@@ -4,6 +4,7 @@
 pub mod check;
 pub mod cli;
 pub mod cluster;
+pub mod evidence;
 pub mod guest;
 pub mod history;
 pub mod lab;

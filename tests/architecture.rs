@@ -39,8 +39,10 @@ const TABLE: &[(&str, &[&str])] = &[
             "check",
             "scenario",
             "report",
+            "evidence",
         ],
     ),
+    ("evidence", &["plan", "history", "check", "report"]),
     ("report", &["plan", "history", "check", "probe::layout"]),
     (
         "lab",

@@ -50,6 +50,12 @@ pub enum Verb {
     Check(RunDir),
     /// Write the reports of a stored run again, offline.
     Report(RunDir),
+    /// Say whether a stored run is whole, and by whose word; where not, say where.
+    Verify(Verify),
+    /// Sign a sealed run directory that holds.
+    Sign(Sign),
+    /// Make a key to sign run directories with.
+    Keygen(Keygen),
     /// List scenarios, checks and templates.
     List(List),
     /// Explain a scenario or a check.
@@ -91,7 +97,8 @@ pub struct PlanArg {
 #[command(
     after_help = "Examples:\n  virtproof run plan.yaml --out quarterly/\n  \
     virtproof run --lab\n  virtproof run --lab --fault drop-acked-write\n  \
-    virtproof run plan.yaml --only 'failover.*'"
+    virtproof run plan.yaml --only 'failover.*'\n  \
+    virtproof run plan.yaml --sign-key release.key"
 )]
 pub struct Run {
     /// The plan.
@@ -121,6 +128,14 @@ pub struct Run {
     /// A probe for guests of another architecture.
     #[arg(long, value_name = "FILE")]
     pub probe: Option<PathBuf>,
+    /// Sign the run directory with this ed25519 key, PKCS#8 PEM; nobody else may read it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "VIRTPROOF_SIGN_KEY",
+        hide_env_values = true
+    )]
+    pub sign_key: Option<PathBuf>,
 }
 
 /// A run directory.
@@ -130,6 +145,60 @@ pub struct RunDir {
     /// The run directory.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  virtproof verify quarterly-dr/
+  virtproof verify quarterly-dr/ --key release.key.pub
+  virtproof verify quarterly-dr/ --require-signature --format json
+
+Exit codes: 0 whole, and signed as demanded; 1 something does not hold, and the output says where;
+2 no such directory or key; 4 only another version of virtproof can tell.")]
+pub struct Verify {
+    /// The run directory.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The public key that must have signed it, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Refuse an unsigned run directory.
+    #[arg(long)]
+    pub require_signature: bool,
+}
+
+/// `sign`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  virtproof sign quarterly-dr/ --key release.key")]
+pub struct Sign {
+    /// The run directory, which must hold and not be signed yet.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The private key, PKCS#8 PEM; nobody else may read it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "VIRTPROOF_SIGN_KEY",
+        hide_env_values = true
+    )]
+    pub key: PathBuf,
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  virtproof keygen --out release.key
+
+The same with OpenSSL:
+  openssl genpkey -algorithm ed25519 -out release.key && chmod 600 release.key
+  openssl pkey -in release.key -pubout -out release.key.pub")]
+pub struct Keygen {
+    /// Where the private key goes; its public half goes to FILE.pub. Never overwrites either.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// `list`.

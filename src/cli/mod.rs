@@ -7,6 +7,7 @@
 pub mod args;
 mod catalogue;
 pub mod document;
+mod evidence;
 pub mod exit;
 mod init;
 mod lab;
@@ -58,6 +59,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Run(run) => run::run(&run, format, cli.verbose).await,
         Verb::Check(dir) => offline::check(&dir.dir, format),
         Verb::Report(dir) => offline::report(&dir.dir),
+        Verb::Verify(verify) => evidence::verify(&verify, format),
+        Verb::Sign(sign) => evidence::sign(&sign, format),
+        Verb::Keygen(keygen) => evidence::keygen(&keygen),
         Verb::List(list) => catalogue::list(&list, format),
         Verb::Explain(explain) => catalogue::explain(&explain),
         Verb::Cleanup(dir) => run::cleanup(&dir.dir, cli.verbose).await,

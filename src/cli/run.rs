@@ -9,6 +9,7 @@ use super::exit::Exit;
 use super::lab::InProcess;
 use super::output::{columns, line, note};
 use super::{progress, signals, trace};
+use crate::evidence::SignKey;
 use crate::plan::{self, Known, Loaded};
 use crate::run::{self, Ended, Request, RunError};
 use crate::scenario::catalogue;
@@ -32,6 +33,7 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
         Some(seed) => seed,
         None => drawn()?,
     };
+    let sign_key = args.sign_key.as_deref().map(SignKey::load).transpose()?;
     let out = args.out.clone().unwrap_or_else(default_out);
     trace::start(verbose)?;
     let lab = if args.lab {
@@ -56,6 +58,7 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
         argv: std::env::args().collect(),
         lab: args.lab,
         faults: args.fault.clone(),
+        sign_key,
     };
     let mut shown = None;
     let ended = run::run(&request, &cancel, |recorder| {

@@ -5,8 +5,3 @@ pub static BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/virtproof-p
 
 /// The architecture that it runs on, as `uname -m` says it.
 pub const ARCH: &str = env!("VIRTPROOF_PROBE_ARCH");
-
-/// BLAKE3 of the executable, for the evidence.
-pub fn digest() -> blake3::Hash {
-    blake3::hash(BINARY)
-}

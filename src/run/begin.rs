@@ -19,7 +19,6 @@ use crate::history::event::{Fact, Site};
 use crate::history::recorder::{Recorder, Scope};
 use crate::plan::Plan;
 use crate::plan::model::Workload;
-use crate::probe::embedded;
 use crate::probe::host::ProbeBinary;
 use crate::replicate::Driver;
 use crate::scenario::{Mint, World};
@@ -73,10 +72,7 @@ pub(super) async fn world(
     let loaded = &request.plan;
     let rendered = templates(&loaded.plan, &loaded.dir)?;
     let key = login_key(&loaded.plan, &loaded.dir).map_err(RunError::Usage)?;
-    let binary = match &request.probe {
-        Some(path) => ProbeBinary::load(path).map_err(RunError::usage)?,
-        None => ProbeBinary::new(embedded::BINARY, embedded::ARCH),
-    };
+    let binary = probe(request)?;
     let driver = Driver::new(loaded.plan.protection());
     let sites = Sites::open(loaded.plan.sites(), &loaded.dir)
         .await
@@ -108,6 +104,14 @@ pub(super) async fn world(
         mint: Mint::new(u32::from_le_bytes(nonce)),
         ahead,
     })
+}
+
+/// The probe that is put into guests.
+pub(super) fn probe(request: &Request) -> Result<ProbeBinary, RunError> {
+    match &request.probe {
+        Some(path) => ProbeBinary::load(path).map_err(RunError::usage),
+        None => Ok(ProbeBinary::embedded()),
+    }
 }
 
 /// One key for all guests: the first workload's own, else a fresh one.

@@ -10,15 +10,9 @@ mod finish;
 pub mod preflight;
 mod trials;
 
+pub use crate::evidence::{PLAN_FILE, UNDO_FILE, VERDICTS_FILE};
 pub use begin::templates;
 pub use cleanup::{Cleaned, cleanup};
 pub use error::RunError;
-pub use finish::{Judged, judge, render};
+pub use finish::{Judged, Keep, judge, keep, seal};
 pub use trials::{Ended, Request, run};
-
-/// The plan in a run directory.
-pub const PLAN_FILE: &str = "plan.yaml";
-/// The undo log in a run directory.
-pub const UNDO_FILE: &str = "undo.jsonl";
-/// The verdicts in a run directory.
-pub const VERDICTS_FILE: &str = "verdicts.json";

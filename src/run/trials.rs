@@ -1,6 +1,7 @@
 //! The run itself: trials one after the other, each healed before the next begins.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +10,7 @@ use super::{begin, finish};
 use crate::check::verdict::Status;
 use crate::cluster::Deadline;
 use crate::cluster::undo::Left;
+use crate::evidence::SignKey;
 use crate::history::event::Fact;
 use crate::history::recorder::{Recorder, Scope};
 use crate::plan::Loaded;
@@ -37,6 +39,8 @@ pub struct Request {
     pub lab: bool,
     /// Faults planted in the simulated sites.
     pub faults: Vec<String>,
+    /// The key that signs the run directory; without one it is sealed unsigned.
+    pub sign_key: Option<SignKey>,
 }
 
 /// How a run ended.
@@ -88,9 +92,10 @@ pub async fn run(
     drop(world);
     drop(recorder);
     let judged = finish::judge(&request.out)?;
-    let view = finish::render(&request.out, &judged)?;
+    finish::keep(&request.out, &judged, finish::Keep::All)?;
+    finish::seal(&request.out, &judged, request.sign_key.as_ref())?;
     Ok(Ended {
-        view,
+        view: judged.view().clone(),
         left,
         interrupted,
         kept,
@@ -130,6 +135,14 @@ async fn opening(
         .record(&Scope::run(), started)
         .await
         .map_err(RunError::evidence)?;
+    let tool = Fact::Tool {
+        sha256: own_digest(),
+        probe_blake3: begin::probe(request)?.blake3(),
+    };
+    recorder
+        .record(&Scope::run(), tool)
+        .await
+        .map_err(RunError::evidence)?;
     for name in &request.faults {
         let fact = Fact::Fault {
             name: name.clone(),
@@ -143,6 +156,17 @@ async fn opening(
             .map_err(RunError::evidence)?;
     }
     Ok(())
+}
+
+/// SHA-256 of this executable, computed once; `None` if it cannot be read any more.
+fn own_digest() -> Option<String> {
+    static OWN: OnceLock<Option<String>> = OnceLock::new();
+    let read = || {
+        let file = std::fs::File::open("/proc/self/exe");
+        let digests = file.and_then(crate::evidence::digests);
+        digests.ok().map(|digests| digests.sha256)
+    };
+    OWN.get_or_init(read).clone()
 }
 
 async fn close(recorder: &Recorder, reason: &str) -> Result<(), RunError> {
@@ -192,7 +216,7 @@ fn passed(request: &Request, trial: &Trial) -> bool {
     let judged = trial.is_ok().then(|| finish::judge(&request.out));
     match judged {
         Some(Ok(judged)) => judged
-            .verdicts
+            .verdicts()
             .verdicts
             .iter()
             .all(|v| v.trial != trial.id() || v.check == "O4" || v.status != Status::Fail),

@@ -101,6 +101,14 @@ pub enum Fact {
         /// Whether the sites are simulated.
         lab: bool,
     },
+    /// What ran, byte for byte.
+    Tool {
+        /// SHA-256 of the executable, hex; absent when it could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+        /// BLAKE3 of the probe that is put into guests, hex.
+        probe_blake3: String,
+    },
     /// A site answered and said what it runs.
     SiteSeen {
         /// The site.

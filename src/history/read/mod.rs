@@ -19,7 +19,9 @@ use super::{chain, scanfile};
 use crate::probe::frame::Identity;
 use crate::probe::layout::Layout;
 
+mod damage;
 mod events;
+pub use damage::damage;
 pub use events::MAX_EVENTS_BYTES;
 pub(super) use events::events;
 

@@ -55,6 +55,11 @@ impl ProbeBinary {
         &self.bytes
     }
 
+    /// BLAKE3 of the file, hex, for the evidence.
+    pub fn blake3(&self) -> String {
+        blake3::hash(&self.bytes).to_hex().to_string()
+    }
+
     /// Which build it is: CRC-32C of the file, hex. Tells an outdated upload, proves nothing.
     pub fn build(&self) -> String {
         format!("{:08x}", crate::probe::crc::crc32c(&self.bytes))
