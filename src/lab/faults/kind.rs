@@ -65,6 +65,8 @@ pub enum Fault {
     StaleGeneration,
     /// Every port-forward breaks after a while.
     PortForwardFlaps,
+    /// A VolumeSnapshot stays unready for ever after an error that was cleared.
+    SnapshotNeverReady,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.
