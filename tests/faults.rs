@@ -106,6 +106,7 @@ faults! {
     watch_stalled: "watch-stalled",
     stale_generation: "stale-generation",
     port_forward_flaps: "port-forward-flaps",
+    snapshot_never_ready: "snapshot-never-ready",
 }
 
 #[test]
