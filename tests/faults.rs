@@ -11,6 +11,7 @@ use virtproof::lab::faults::{Ordained, by_name, plantable};
 
 fn run(name: &str, out: &Path) -> (Option<i32>, String) {
     let row = by_name(name).expect("a fault of the table");
+    let sets = row.plan.iter().flat_map(|set| ["--set", set]);
     let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
         .args([
             "run",
@@ -24,6 +25,7 @@ fn run(name: &str, out: &Path) -> (Option<i32>, String) {
             "--out",
         ])
         .arg(out)
+        .args(sets)
         .output()
         .expect("virtproof runs");
     let said = format!(

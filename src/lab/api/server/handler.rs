@@ -30,6 +30,7 @@ pub(super) struct Shared {
     pub(super) aggregated: Vec<Arc<dyn Aggregated>>,
     pub(super) connect: Vec<(String, String, Arc<dyn Aggregated>)>,
     pub(super) clock: LabClock,
+    pub(super) skew: Option<super::Skew>,
     pub(super) address: SocketAddr,
     pub(super) power: Power,
     pub(super) faults: Arc<Faults>,
@@ -51,6 +52,7 @@ impl Shared {
 
 /// Answers one request.
 pub(super) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let skew = shared.skew.as_ref().map(|skew| skew());
     let query = Query::parse(request.uri().query());
     let target = Target::parse(request.method(), request.uri().path(), &query);
     let faults = Arc::clone(&shared.faults);
@@ -68,7 +70,24 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> R
         Some(denial) if answer.status().is_success() => denial,
         _ => answer,
     };
-    faults.after(&target, answer).await
+    let mut answer = faults.after(&target, answer).await;
+    if let Some(skew) = skew.filter(|skew| !skew.is_zero()) {
+        date(&mut answer, skew);
+    }
+    answer
+}
+
+/// Says the time by a clock that is off. A header that is there already is kept by the HTTP server.
+fn date(response: &mut Response<Body>, skew: jiff::SignedDuration) {
+    let now = jiff::Timestamp::now();
+    let text = now
+        .checked_add(skew)
+        .unwrap_or(now)
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string();
+    if let Ok(value) = http::HeaderValue::from_str(&text) {
+        response.headers_mut().insert(http::header::DATE, value);
+    }
 }
 
 async fn route(
