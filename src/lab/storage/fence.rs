@@ -55,7 +55,9 @@ fn step(s: &Storage, fence: &Arc<Value>) -> Result<After, ApiError> {
         || meta::text(fence, "/spec/driver").to_owned(),
         |class| meta::text(class, "/spec/provisioner").to_owned(),
     );
-    if s.array.board().armed(Fault::NoLeader) || !led_with(&s.store, &driver, "network_fence.NETWORK_FENCE") {
+    if s.array.board().armed(Fault::NoLeader)
+        || !led_with(&s.store, &driver, "network_fence.NETWORK_FENCE")
+    {
         return Ok(After::Retry);
     }
     s.store.modify(FENCES, "", name, Part::Object, |f| {

@@ -41,6 +41,7 @@ impl Webhooks {
     }
 
     /// The same with what else stands in the admission chain of a site: nothing on the primary.
+    #[must_use]
     pub fn with_faults(mut self, site: Site, board: &Arc<Board>) -> Self {
         self.board = (site == Site::Secondary).then(|| Arc::clone(board));
         self

@@ -79,7 +79,8 @@ mod tests {
         changed("mac-changed", "/devices/interfaces/0/macAddress", &mac);
         let firmware = json!({"serial": "s"});
         changed("firmware-uuid-changed", "/firmware", &firmware);
-        let order = json!([{"name": "root"}, {"name": "b", "serial": "2"}, {"name": "a", "serial": "1"}]);
+        let order =
+            json!([{"name": "root"}, {"name": "b", "serial": "2"}, {"name": "a", "serial": "1"}]);
         changed("disk-order-changed", "/devices/disks", &order);
     }
 }
