@@ -140,6 +140,10 @@ impl Disk for Extent {
         }
     }
 
+    fn write_lazily_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.disk.write_lazily_at(self.at(offset, buf.len())?, buf)
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.disk.flush()
     }
