@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
@@ -16,6 +16,8 @@ const PAGES: [&str; 9] = [
     "docs/lab.md",
     "docs/plan.md",
     "docs/rbac.md",
+    "docs/selftest.md",
+    "docs/simulation.md",
     "docs/templates.md",
 ];
 
@@ -44,7 +46,11 @@ fn every_documented_command_line_is_valid() {
     for name in PAGES {
         for command in commands(&page(name)) {
             let own = command.replace("cargo run --release --", "virtproof");
-            let words: Vec<&str> = own.split_whitespace().take_while(|w| *w != ">").collect();
+            let words: Vec<&str> = own
+                .split_whitespace()
+                .take_while(|w| *w != ">")
+                .map(|w| w.trim_matches('\''))
+                .collect();
             if words.first() == Some(&"virtproof") {
                 let parsed = Cli::try_parse_from(&words);
                 let refused = parsed.err().map(|error| error.to_string());

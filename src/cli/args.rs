@@ -62,6 +62,8 @@ pub enum Verb {
     Explain(Explain),
     /// Undo what is left of a run.
     Cleanup(RunDir),
+    /// Plant every fault in simulated sites and show which check caught it.
+    Selftest(Selftest),
     /// Run simulated sites for kubectl and others.
     Lab(Lab),
     /// Print a shell completion script.
@@ -217,6 +219,66 @@ pub struct Explain {
     /// A scenario id or a check id.
     #[arg(value_name = "ID")]
     pub id: String,
+}
+
+/// `selftest`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  virtproof selftest\n  virtproof selftest --only D1 --seeds 5\n  \
+    virtproof selftest --only 'F*' --out matrix/"
+)]
+pub struct Selftest {
+    /// Only rows that match this glob by fault name, catalogue entry (16, F16) or check (D1); may be
+    /// repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub only: Vec<String>,
+    /// How many seeds each row is run at.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seeds: u64,
+    /// The first of them.
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    pub seed: u64,
+    /// How many rows run at the same time.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub jobs: usize,
+    /// Where the matrix goes, and the evidence of rows that did not come out as ordained.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Keep the evidence of every row.
+    #[arg(long)]
+    pub keep: bool,
+    /// How many simulated histories of each kind are judged too; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub histories: u64,
+    /// Tell one simulated history, shrunk if it is judged wrongly, and stop.
+    #[arg(long, value_name = "KIND:SEED", conflicts_with_all = ["only", "list"])]
+    pub replay: Option<Replay>,
+    /// List the rows and stop.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// `legal:SEED` or `faulty:SEED`.
+#[derive(Debug, Clone, Copy)]
+pub struct Replay {
+    /// Legal or faulty.
+    pub kind: crate::sim::Kind,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl std::str::FromStr for Replay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, seed) = text
+            .split_once(':')
+            .ok_or("expected legal:SEED or faulty:SEED")?;
+        Ok(Self {
+            kind: kind.parse()?,
+            seed: seed.parse().map_err(|error| format!("{seed}: {error}"))?,
+        })
+    }
 }
 
 /// `lab`.

@@ -15,6 +15,7 @@ mod offline;
 mod output;
 mod progress;
 mod run;
+mod selftest;
 mod signals;
 mod trace;
 
@@ -65,6 +66,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::List(list) => catalogue::list(&list, format),
         Verb::Explain(explain) => catalogue::explain(&explain),
         Verb::Cleanup(dir) => run::cleanup(&dir.dir, cli.verbose).await,
+        Verb::Selftest(args) => selftest::selftest(&args, format).await,
         Verb::Lab(lab) => lab::lab(lab.verb, format, cli.verbose).await,
         Verb::Completions(completions) => catalogue::completions(&completions),
     }

@@ -29,6 +29,6 @@ pub fn by_name(name: &str) -> Option<&'static FaultSpec> {
 pub fn plantable() -> impl Iterator<Item = (&'static FaultSpec, Fault)> {
     table().filter_map(|row| match row.how {
         How::Lab(fault) => Some((row, fault)),
-        How::Kill | How::Tamper(_) | How::Nowhere => None,
+        How::Clean | How::Kill | How::Tamper(_) | How::Nowhere => None,
     })
 }

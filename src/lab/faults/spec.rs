@@ -93,6 +93,8 @@ impl Phase {
 pub enum How {
     /// Planted on the lab's board.
     Lab(Fault),
+    /// Nothing is planted.
+    Clean,
     /// The tool is killed with signal 9 under load, and its directory judged afterwards.
     Kill,
     /// The evidence of a run that passed is changed.
@@ -155,6 +157,12 @@ pub struct FaultSpec {
     pub params: &'static [Param],
     /// What must come of it.
     pub ordained: Ordained,
+    /// Checks that must say inconclusive.
+    pub doubts: &'static [&'static str],
+    /// The recovery stage that must be the longest of all, as T2 measures them.
+    pub blames: Option<&'static str>,
+    /// The checks that must fire once it can be shown.
+    pub awaits: &'static [&'static str],
     /// The scenario in which that is seen.
     pub scenario: &'static str,
     /// Values of the lab's plan that it needs changed, as for `run --set`.
@@ -190,6 +198,9 @@ impl FaultSpec {
             aim: None,
             params: &[],
             ordained: Ordained::Green,
+            doubts: &[],
+            blames: None,
+            awaits: &[],
             scenario: "",
             plan: &[],
             summary,
@@ -237,6 +248,24 @@ impl FaultSpec {
     /// The checks that must fail.
     pub(super) const fn fires(self, checks: &'static [&'static str]) -> Self {
         self.ordained(Ordained::Fires(checks))
+    }
+
+    /// The checks that must say inconclusive.
+    pub(super) const fn doubts(mut self, checks: &'static [&'static str]) -> Self {
+        self.doubts = checks;
+        self
+    }
+
+    /// The recovery stage that must be the longest.
+    pub(super) const fn blames(mut self, stage: &'static str) -> Self {
+        self.blames = Some(stage);
+        self
+    }
+
+    /// The checks that must fire once it can be shown.
+    pub(super) const fn awaits(mut self, checks: &'static [&'static str]) -> Self {
+        self.awaits = checks;
+        self
     }
 
     /// What must come of it.

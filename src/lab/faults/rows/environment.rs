@@ -30,7 +30,8 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::ApiServer, Phase::Load)
     .aimed(Moment::Load)
     .seen_in(NODE_DOWN)
-    .ordained(Ordained::Inconclusive),
+    .ordained(Ordained::Inconclusive)
+    .doubts(&["T2"]),
     survived(
         Fault::ApiLatency,
         "api-latency",

@@ -2,6 +2,7 @@
 
 use super::FaultSpec;
 
+mod clean;
 mod environment;
 mod evidence;
 mod guest;
@@ -17,6 +18,7 @@ const FAILBACK: &str = "failback.resync";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
+    clean::ROWS,
     storage::ROWS,
     orchestration::ROWS,
     guest::ROWS,

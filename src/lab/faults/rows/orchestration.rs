@@ -40,7 +40,8 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .entries(&["30", "F8"])
     .at(Place::Controller, Phase::Promote)
     .seen_in(NODE_DOWN)
-    .fires(&["T1"]),
+    .fires(&["T1"])
+    .blames("promoted"),
     FaultSpec::lab(
         Fault::VmLeftHalted,
         "vm-left-halted",

@@ -16,6 +16,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         MIGRATION,
     )
     .entries(&["31"])
+    .awaits(&["M1"])
     .at(Place::Controller, Phase::Migration),
     FaultSpec::unreachable(
         "reboot-for-migration",
@@ -23,6 +24,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         MIGRATION,
     )
     .entries(&["32"])
+    .awaits(&["M2"])
     .at(Place::Controller, Phase::Migration),
     FaultSpec::unreachable(
         "two-launchers",
@@ -30,6 +32,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         MIGRATION,
     )
     .entries(&["33"])
+    .awaits(&["M2"])
     .at(Place::Controller, Phase::Migration),
     FaultSpec::unreachable(
         "dirty-cache-lost",
@@ -37,6 +40,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         MIGRATION,
     )
     .entries(&["34"])
+    .awaits(&["M3"])
     .at(Place::Array, Phase::Migration),
     FaultSpec::unreachable(
         "workflow-misnamed",
@@ -44,6 +48,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         RECIPE,
     )
     .entries(&["35"])
+    .awaits(&["A1"])
     .at(Place::Controller, Phase::Recipe),
     FaultSpec::unreachable(
         "freeze-in-the-pod",
@@ -51,6 +56,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         RECIPE,
     )
     .entries(&["36"])
+    .awaits(&["A1"])
     .at(Place::Controller, Phase::Recipe),
     FaultSpec::unreachable(
         "freeze-error-swallowed",
@@ -58,6 +64,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         RECIPE,
     )
     .entries(&["37"])
+    .awaits(&["A1"])
     .at(Place::Guest, Phase::Recipe),
     FaultSpec::unreachable(
         "snapshot-outside-freeze",
@@ -65,9 +72,11 @@ pub(super) const ROWS: &[FaultSpec] = &[
         RECIPE,
     )
     .entries(&["38"])
+    .awaits(&["A2"])
     .at(Place::Controller, Phase::Recipe),
     FaultSpec::unreachable("thaw-never-issued", "the thaw is never issued", RECIPE)
         .entries(&["39"])
+        .awaits(&["A4"])
         .at(Place::Controller, Phase::Recipe),
     FaultSpec::unreachable(
         "vss-self-thaw",
@@ -75,6 +84,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         WINDOWS,
     )
     .entries(&["40"])
+    .awaits(&["A2"])
     .at(Place::Guest, Phase::Recipe),
     FaultSpec::unreachable(
         "unclean-claimed-consistent",
@@ -82,6 +92,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         RECIPE,
     )
     .entries(&["41"])
+    .awaits(&["A3"])
     .at(Place::Guest, Phase::Recipe),
     FaultSpec::unreachable(
         "group-completed-stale",
@@ -89,6 +100,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         GROUPS,
     )
     .entries(&["F12"])
+    .awaits(&["O1"])
     .at(Place::Controller, Phase::Promote)
     .sources(&["vol-rep-op: VGR status generation"]),
     FaultSpec::unreachable(
@@ -97,6 +109,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         GROUPS,
     )
     .entries(&["F13"])
+    .awaits(&["O1"])
     .at(Place::Controller, Phase::Provision)
     .sources(&["csi-addons#1076, csi-addons#1087"]),
     FaultSpec::unreachable(
@@ -105,6 +118,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         VOLSYNC,
     )
     .entries(&["F24"])
+    .awaits(&["D1"])
     .at(Place::Controller, Phase::Replication)
     .sources(&["volsync#14"]),
     FaultSpec::unreachable(
@@ -113,6 +127,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         VOLSYNC,
     )
     .entries(&["F25"])
+    .awaits(&["D7"])
     .at(Place::Controller, Phase::Promote)
     .sources(&["volsync#1504, volsync#1520"]),
 ];

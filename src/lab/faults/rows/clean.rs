@@ -1,0 +1,20 @@
+//! Runs in which nothing is planted: the plainest negative controls, one per scenario.
+
+use super::{BOOT, FAILBACK, NODE_DOWN, PRIMARY_UP, RELOCATE};
+use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
+
+const fn clean(name: &'static str, scenario: &'static str) -> FaultSpec {
+    FaultSpec::new(How::Clean, name, "nothing is planted")
+        .at(Place::Tool, Phase::Always)
+        .seen_in(scenario)
+        .ordained(Ordained::Green)
+}
+
+/// The rows.
+pub(super) const ROWS: &[FaultSpec] = &[
+    clean("clean-boot", BOOT),
+    clean("clean-relocate", RELOCATE),
+    clean("clean-node-down", NODE_DOWN),
+    clean("clean-primary-up", PRIMARY_UP),
+    clean("clean-failback", FAILBACK),
+];

@@ -1,0 +1,59 @@
+//! What a row's run showed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::Verdicts;
+use crate::check::verdict::Status;
+
+/// What one run of a row showed, at one seed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The seed.
+    pub seed: u64,
+    /// The exit code of the run, or of what looked at its evidence afterwards; `None` if it was
+    /// killed or did not end in time.
+    pub exit: Option<i32>,
+    /// Whether the tool refused to go on, or to believe its evidence.
+    pub refused: bool,
+    /// The worst word of each check, by id.
+    pub checks: BTreeMap<String, Status>,
+    /// The longest stage of any recovery, as T2 measured them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_stage: Option<String>,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// The end of what was printed.
+    pub said: String,
+}
+
+impl Seen {
+    /// Takes in what the checks said.
+    pub fn take(&mut self, verdicts: &Verdicts) {
+        let mut longest = 0.0;
+        for verdict in &verdicts.verdicts {
+            let worst = self
+                .checks
+                .entry(verdict.check.clone())
+                .or_insert(verdict.status);
+            *worst = verdict.status.max(*worst);
+            for measure in verdict.measures.iter().filter(|_| verdict.check == "T2") {
+                if let Some(stage) = measure.name.strip_prefix("rto.")
+                    && measure.high > longest
+                {
+                    longest = measure.high;
+                    self.longest_stage = Some(stage.to_owned());
+                }
+            }
+        }
+    }
+
+    /// The checks that said this at worst.
+    pub fn with(&self, status: Status) -> impl Iterator<Item = &str> {
+        self.checks
+            .iter()
+            .filter(move |(_, worst)| **worst == status)
+            .map(|(check, _)| check.as_str())
+    }
+}
