@@ -64,6 +64,7 @@ impl Rig {
             synchronous: false,
             fencing: model::Fencing::None,
             handle_map: [("lab-east-".to_owned(), "lab-west-".to_owned())].into(),
+            volume_snapshot_class: None,
         };
         Self {
             lab,

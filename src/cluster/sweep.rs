@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::client::Cluster;
 use super::crd;
+use super::crd::snapshot::VolumeSnapshotContent;
 use super::error::Error;
 use super::kind::{Kind, ObjRef, Typed as _};
 use super::owner::RUN_LABEL;
@@ -12,6 +13,16 @@ use super::sites::Sites;
 use super::undo::{Undo, UndoLog};
 use super::view::{Scope, lingering};
 use crate::history::event::{Residue, Site};
+
+/// Cluster-scoped kinds that controllers make for objects of ours, and where they name the
+/// namespace of that object.
+const MADE_FOR_US: &[(Kind, &str)] = &[
+    (PersistentVolume::KIND, "/spec/claimRef/namespace"),
+    (
+        VolumeSnapshotContent::KIND,
+        "/spec/volumeSnapshotRef/namespace",
+    ),
+];
 
 /// What a sweep found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,8 +37,8 @@ pub struct Swept {
 
 impl Sites {
     /// Lists everything with the run's label, of every kind that we make and of every kind in the
-    /// undo log, and the PersistentVolumes that stand for claims in the run's namespaces: those
-    /// carry no label of ours.
+    /// undo log, and what controllers made for objects in the run's namespaces, which carries no
+    /// label of ours: PersistentVolumes and VolumeSnapshotContents.
     pub async fn sweep(&self, log: &UndoLog, namespaces: &[String]) -> Swept {
         let mut kinds: Vec<Kind> = crd::swept().collect();
         for entry in log.pending() {
@@ -74,16 +85,17 @@ async fn sweep_site(
                 .map(|object| describe(cluster.site(), kind, object)),
         );
     }
-    for volume in cluster
-        .list_values(&PersistentVolume::KIND, &Scope::All)
-        .await?
-    {
-        let claimed_in = volume
-            .pointer("/spec/claimRef/namespace")
-            .and_then(Value::as_str);
-        if claimed_in.is_some_and(|ns| namespaces.iter().any(|n| n == ns)) {
-            residue.push(describe(cluster.site(), &PersistentVolume::KIND, &volume));
-        }
+    for (kind, at) in MADE_FOR_US {
+        let made = match cluster.list_values(kind, &Scope::All).await {
+            Ok(made) => made,
+            Err(Error::MissingKind { .. }) => continue,
+            Err(e) => return Err(e),
+        };
+        let ours = made.iter().filter(|object| {
+            let of = object.pointer(at).and_then(Value::as_str);
+            of.is_some_and(|of| namespaces.iter().any(|ours| ours == of))
+        });
+        residue.extend(ours.map(|object| describe(cluster.site(), kind, object)));
     }
     Ok(residue)
 }

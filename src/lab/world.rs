@@ -35,6 +35,8 @@ pub const MIRROR_5M: &str = "lab-mirror-5m";
 pub const MIRROR_INDEPENDENT: &str = "lab-independent";
 /// Class parameter that asks for a consistency group: `vm` or `none`.
 pub const GROUP_PARAMETER: &str = "consistencyGroup";
+/// VolumeSnapshotClass of [`DRIVER`]; the default one.
+pub const SNAPSHOT_CLASS: &str = "lab-snapshot";
 /// NetworkFenceClass.
 pub const FENCE_CLASS: &str = "lab-fence";
 

@@ -82,6 +82,10 @@ pub struct Protection {
     /// handed over; some drivers embed cluster and pool ids in handles.
     #[serde(default)]
     pub handle_map: BTreeMap<String, String>,
+    /// VolumeSnapshotClass on both sites, with `deletionPolicy: Delete`: read-backs are repeated by
+    /// another guest from clones of snapshots (D8). Without it D8 is not judged.
+    #[serde(default)]
+    pub volume_snapshot_class: Option<String>,
 }
 
 /// Fencing of a live site.

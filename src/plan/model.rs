@@ -118,6 +118,8 @@ pub struct Protection {
     /// Text in a volume handle of the primary to its text on the secondary; values are distinct, so
     /// the map can be read both ways.
     pub handle_map: BTreeMap<String, String>,
+    /// VolumeSnapshotClass on both sites, for a second reader of what was read back.
+    pub volume_snapshot_class: Option<String>,
 }
 
 /// A replication driver and what it needs.

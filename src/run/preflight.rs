@@ -6,6 +6,7 @@ use crate::cluster::crd::cdi::DataVolume;
 use crate::cluster::crd::csiaddons::{NetworkFence, NetworkFenceClass};
 use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crate::cluster::crd::replication::{VolumeReplication, VolumeReplicationClass};
+use crate::cluster::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass};
 use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
 use crate::history::event::Site;
 use crate::plan::Plan;
@@ -87,6 +88,9 @@ async fn kinds(
     if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
         needed.push(NetworkFence::KIND);
     }
+    if plan.protection().volume_snapshot_class.is_some() {
+        needed.push(VolumeSnapshot::KIND);
+    }
     for kind in needed {
         let answer = cluster
             .resolve(&kind.api_version(), &kind.kind)
@@ -110,6 +114,9 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
         let answer = cluster.get::<NetworkFenceClass>("", class).await.map(drop);
         found.put(format!("has NetworkFenceClass {class}"), answer);
     }
+    if let Some(class) = &plan.protection().volume_snapshot_class {
+        snapshot_class(cluster, class, found).await;
+    }
     let named = plan.workloads().iter().flat_map(|w| {
         let given = w.parameters.get("storageClass").cloned();
         given.into_iter().chain(
@@ -124,6 +131,24 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
     for class in named {
         let answer = storage_class(cluster, &class).await;
         found.put(format!("has StorageClass {class}"), answer);
+    }
+}
+
+/// A class that keeps the storage's snapshots would leave them behind.
+async fn snapshot_class(cluster: &Cluster, name: &str, found: &mut Found<'_>) {
+    let answer = cluster.get::<VolumeSnapshotClass>("", name).await;
+    let keeps = answer.as_ref().is_ok_and(|c| c.deletion_policy != "Delete");
+    let there = found.put(format!("has VolumeSnapshotClass {name}"), answer.map(drop));
+    if there && keeps {
+        found.findings.push(Finding {
+            site: found.site,
+            what: format!("VolumeSnapshotClass {name} leaves nothing behind"),
+            trouble: Some(
+                "its deletionPolicy is not Delete; name a class whose snapshots go with their \
+                 VolumeSnapshot"
+                    .into(),
+            ),
+        });
     }
 }
 
@@ -175,6 +200,15 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
     );
     if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
         want("csiaddons.openshift.io", "networkfences", own);
+    }
+    if plan.protection().volume_snapshot_class.is_some() {
+        let own: &[&str] = &["get", "list", "watch", "create", "delete"];
+        want("snapshot.storage.k8s.io", "volumesnapshots", own);
+        want(
+            "snapshot.storage.k8s.io",
+            "volumesnapshotcontents",
+            &["list"],
+        );
     }
     match cluster.denied(&asks).await {
         Ok(denied) if denied.is_empty() => {

@@ -77,16 +77,7 @@ impl Member {
     ) -> anyhow::Result<Self> {
         let name = fit_name(&workload.name, &index.to_string());
         let lineage = format!("{namespace}/{name}");
-        let instance = Instance {
-            name: name.clone(),
-            namespace: namespace.to_owned(),
-            run: world.owner.run().to_owned(),
-            subject: name.clone(),
-            workload: workload.name.clone(),
-            ssh_public_key: world.key.public_line().context("the run's SSH key")?,
-            identity: Identity::derive(world.owner.run(), &lineage),
-            storage_class: None,
-        };
+        let instance = instance(world, workload, namespace, &name)?;
         let subject = rendered.bind(&instance);
         let vol_ids: Vec<[u8; 16]> = subject
             .data_disks
@@ -135,6 +126,51 @@ impl Member {
             loader: None,
             failed: None,
         })
+    }
+
+    /// Another guest that reads copies of its ledger volumes where it is: `copies` are their claims by
+    /// ordinal. It has a name of its own in the history and shares the member's lane of the undo log,
+    /// so that it is taken away before what it reads.
+    pub(super) fn reader(&self, world: &World, copies: &[String]) -> anyhow::Result<Self> {
+        let name = fit_name(self.name(), "reader");
+        let namespace = &self.subject.namespace;
+        let instance = instance(world, &self.workload, namespace, &name)?;
+        let mut all = world.rendered.iter();
+        let (_, rendered) = all
+            .find(|(workload, _)| workload.name == self.workload.name)
+            .context("the member's template is not among the rendered ones")?;
+        let subject = rendered.reader(&instance, &self.subject.data_disks, copies);
+        let set = Set {
+            namespace: namespace.clone(),
+            vm: subject.vm.clone(),
+            pvcs: subject.claims.clone(),
+        };
+        let scope = Scope {
+            subject: Some(name),
+            ..self.scope.clone()
+        };
+        Ok(Self {
+            scope,
+            owner: self.owner.clone(),
+            workload: self.workload.clone(),
+            subject,
+            set,
+            volumes: Vec::new(),
+            vol_ids: Vec::new(),
+            way: None,
+            captured: Vec::new(),
+            loads: Vec::new(),
+            loader: None,
+            failed: None,
+            ..*self
+        })
+    }
+
+    /// The load incarnations that a read-back of it now is evidence of, oldest first: by name, and as
+    /// they stand in cells.
+    pub(super) fn judged(&self) -> (Vec<String>, Vec<u64>) {
+        let loads = self.loads.iter();
+        loads.map(|load| (load.name.clone(), load.number)).unzip()
     }
 
     /// Its name in events.
@@ -296,6 +332,25 @@ impl Member {
             expect: Vec::new(),
         }
     }
+}
+
+/// The place of a VM of a workload in the run.
+fn instance(
+    world: &World,
+    workload: &Workload,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<Instance> {
+    Ok(Instance {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        run: world.owner.run().to_owned(),
+        subject: name.to_owned(),
+        workload: workload.name.clone(),
+        ssh_public_key: world.key.public_line().context("the run's SSH key")?,
+        identity: Identity::derive(world.owner.run(), &format!("{namespace}/{name}")),
+        storage_class: None,
+    })
 }
 
 /// The ledger's volume id: from the run and the logical volume, never from a PVC's UID, which

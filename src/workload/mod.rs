@@ -14,6 +14,7 @@ mod identity;
 mod login;
 mod manifest;
 mod placeholder;
+mod reader;
 mod refs;
 mod rendered;
 mod template;

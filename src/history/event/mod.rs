@@ -78,7 +78,8 @@ pub enum Outcome {
     Failed(String),
     /// It may have happened.
     Unknown(String),
-    /// It was not tried, for the reason given; only before the trial's first deed.
+    /// It was not done, for the reason given: a trial before its first deed, or a step that only
+    /// gathers evidence, without which the check that needs it has no verdict.
     Skipped(String),
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::image::{Attachment, Image};
 use super::mirror::Queue;
 use super::pages::{Page, page};
+use super::snapshots::Kept;
 use super::strike::Strike;
 use super::{Code, Config, Status};
 use crate::history::event::Site;
@@ -40,6 +41,8 @@ pub(super) struct Core {
     pub(super) config: Config,
     pub(super) board: Arc<Board>,
     pub(super) images: BTreeMap<Key, Image>,
+    /// Snapshots that users took, by site and name.
+    pub(super) snapshots: BTreeMap<Key, Kept>,
     /// Mirror snapshots waiting to go to the peer, by source site and consistency group.
     pub(super) queues: BTreeMap<(Site, String), Queue>,
     /// Images deleted by a resync: when the source is asked for a snapshot to start over from.
@@ -62,6 +65,7 @@ impl Core {
             config,
             board,
             images: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             queues: BTreeMap::new(),
             recreations: Vec::new(),
             orphans: Vec::new(),

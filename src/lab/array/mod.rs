@@ -12,6 +12,7 @@ mod image;
 mod mirror;
 mod pages;
 mod port;
+mod snapshots;
 mod status;
 mod strike;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use image::SyncInfo;
+pub use snapshots::Snapshot;
 pub use status::{Code, Outcome, Status};
 pub use strike::Strike;
 pub use verbs::{MirrorSpec, MirrorState};

@@ -45,6 +45,8 @@ pub enum Fault {
     WrongGuest,
     /// Every stream to the guests breaks well before the site does.
     AckStreamCut,
+    /// A VolumeSnapshot stays unready for ever after an error that was cleared.
+    SnapshotNeverReady,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

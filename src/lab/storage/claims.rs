@@ -14,7 +14,7 @@ use super::objects::{
     VOLUME_PROTECTION, annotate, claims_of, class, default_claim, event, handle, in_use, phase,
     settle, volume_name,
 };
-use super::{CLAIMS, PODS, STORAGE_CLASSES, Storage, VOLUMES, quantity};
+use super::{CLAIMS, PODS, STORAGE_CLASSES, Storage, VOLUMES, quantity, snapshots};
 use crate::lab::api::{ApiError, Part, Store, meta};
 use crate::lab::array::{Code, Status};
 use crate::lab::guest::image::{self, Os};
@@ -252,15 +252,22 @@ pub(super) enum Content {
         /// Its name.
         name: String,
     },
+    /// The content of a snapshot in the claim's namespace.
+    Restored(String),
 }
 
 fn provision_if_wanted(s: &Storage, claim: &Value) -> Result<After, ApiError> {
     let source = |at: &str| meta::text(claim, at);
-    let content = match (
+    let kinds = (
         source("/spec/dataSourceRef/kind"),
         source("/spec/dataSource/kind"),
-    ) {
-        ("" | "PersistentVolumeClaim", "PersistentVolumeClaim") | ("PersistentVolumeClaim", _) => {
+    );
+    let content = match (snapshots::source(claim), kinds) {
+        (Some(snapshot), _) => Content::Restored(snapshot.to_owned()),
+        (
+            _,
+            ("" | "PersistentVolumeClaim", "PersistentVolumeClaim") | ("PersistentVolumeClaim", _),
+        ) => {
             let name = match source("/spec/dataSource/name") {
                 "" => source("/spec/dataSourceRef/name"),
                 name => name,
@@ -270,7 +277,7 @@ fn provision_if_wanted(s: &Storage, claim: &Value) -> Result<After, ApiError> {
                 name: name.to_owned(),
             }
         }
-        ("", "") => Content::Blank,
+        (_, ("", "")) => Content::Blank,
         // A populator will provide the volume.
         _ => return Ok(After::Done),
     };
@@ -325,8 +332,9 @@ pub(super) fn provision(s: &Storage, claim: &Value, content: &Content) -> Result
     let size = quantity::bytes(meta::text(claim, "/spec/resources/requests/storage"));
     let size = quantity::provisioned(size.unwrap_or(0));
     let handle = world::handle(s.site, meta::uid(claim));
-    if let Err(status) = fill(s, &handle, size, content) {
-        let text = format!("failed to provision volume with StorageClass: {status}");
+    if let Err(why) = fill(s, claim, (&handle, size), content) {
+        let named = meta::name(&class);
+        let text = format!("failed to provision volume with StorageClass \"{named}\": {why}");
         event(&s.store, claim, "ProvisioningFailed", &text, driver);
         return Ok(After::Retry);
     }
@@ -344,28 +352,36 @@ pub(super) fn provision(s: &Storage, claim: &Value, content: &Content) -> Result
     }
 }
 
-fn fill(s: &Storage, to: &str, size: u64, content: &Content) -> Result<(), Status> {
+fn fill(
+    s: &Storage,
+    claim: &Value,
+    (to, size): (&str, u64),
+    content: &Content,
+) -> Result<(), String> {
     let failed = |e: std::io::Error| Status::new(Code::Internal, e.to_string());
-    match content {
+    let filled = match content {
         Content::Blank => s.array.create(s.site, to, size),
-        Content::System(os) => {
-            s.array.create(s.site, to, size)?;
+        Content::System(os) => s.array.create(s.site, to, size).and_then(|()| {
             let disk = s
                 .array
                 .attach(s.site, to, "importer", true)
                 .map_err(failed)?;
             image::install(disk.as_ref(), os).map_err(failed)
-        }
+        }),
         Content::CloneOf { namespace, name } => {
             let source = s.store.get(CLAIMS, namespace, name);
             let source = source.and_then(|c| s.store.get(VOLUMES, "", volume_name(&c)));
-            let Some(source) = source else {
-                let text = format!("claim {namespace}/{name} to clone is not bound");
-                return Err(Status::new(Code::Unavailable, text));
-            };
-            s.array.copy(s.site, handle(&source), to, size)
+            match source {
+                Some(source) => s.array.copy(s.site, handle(&source), to, size),
+                None => {
+                    let text = format!("claim {namespace}/{name} to clone is not bound");
+                    Err(Status::new(Code::Unavailable, text))
+                }
+            }
         }
-    }
+        Content::Restored(snapshot) => return snapshots::fill(s, claim, snapshot, (to, size)),
+    };
+    filled.map_err(|status| status.to_string())
 }
 
 fn volume(s: &Storage, claim: &Value, class: &Value, name: &str, handle: &str, size: u64) -> Value {

@@ -1,4 +1,5 @@
-//! Storage controllers: PV and PVC binding, CDI DataVolumes, csi-addons replication and fencing.
+//! Storage controllers: PV and PVC binding, CDI DataVolumes, snapshots, csi-addons replication and
+//! fencing.
 //!
 //! Each controller reacts to watches of one site's store and works on the array below; none of
 //! them talks to the other site. They behave as the real components do, silent failures included
@@ -13,6 +14,7 @@ mod objects;
 mod quantity;
 mod replication;
 mod seed;
+mod snapshots;
 mod volumes;
 mod webhook;
 
@@ -63,4 +65,5 @@ pub fn run(storage: &Storage, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(datavolumes::run(storage.clone(), stop.clone()));
     tasks.spawn(replication::run(storage.clone(), stop.clone()));
     tasks.spawn(fence::run(storage.clone(), stop.clone()));
+    snapshots::run(storage, tasks, stop);
 }

@@ -77,6 +77,19 @@ pub(super) fn default_claim(store: &Store, claim: &mut Value) {
     }
     spec.entry("volumeMode")
         .or_insert_with(|| json!("Filesystem"));
+    // A source that both fields can name stands in both (Kubernetes 1.24 and later).
+    let named = ["PersistentVolumeClaim", "VolumeSnapshot"];
+    for (from, to) in [
+        ("dataSource", "dataSourceRef"),
+        ("dataSourceRef", "dataSource"),
+    ] {
+        let source = spec
+            .get(from)
+            .filter(|s| named.iter().any(|k| s["kind"] == *k));
+        if let Some(source) = source.cloned().filter(|_| !spec.contains_key(to)) {
+            spec.insert(to.into(), source);
+        }
+    }
     meta::add_finalizer(claim, CLAIM_PROTECTION);
     let status = meta::map_at(claim, "status");
     status.entry("phase").or_insert_with(|| json!("Pending"));
@@ -92,8 +105,23 @@ pub(super) fn annotate(object: &mut Value, key: &str, value: &str) {
 /// Emits an event. Refused where the namespace is going away, which nobody would read anyway.
 pub(super) fn event(store: &Store, about: &Value, reason: &str, message: &str, from: &str) {
     let kind = match reason {
-        "ProvisioningFailed" | "VolumeMismatch" | "ClaimLost" | "VolumeFailedDelete"
-        | "ErrResourceExists" | "ErrClaimLost" => "Warning",
+        "ProvisioningFailed"
+        | "VolumeMismatch"
+        | "ClaimLost"
+        | "VolumeFailedDelete"
+        | "ErrResourceExists"
+        | "ErrClaimLost"
+        | "GetSnapshotClassFailed"
+        | "SetDefaultSnapshotClassFailed"
+        | "SnapshotContentCreationFailed"
+        | "SnapshotContentMissing"
+        | "SnapshotContentMismatch"
+        | "SnapshotContentMisbound"
+        | "SnapshotMisbound"
+        | "SnapshotDeletePending"
+        | "SnapshotCreationFailed"
+        | "SnapshotContentCheckandUpdateFailed"
+        | "SnapshotDeleteError" => "Warning",
         _ => "Normal",
     };
     if let Err(error) = store.emit_event(about, kind, reason, message, from) {

@@ -1,4 +1,4 @@
-//! What an administrator would have installed: storage classes, replication classes and the
+//! What an administrator would have installed: storage, snapshot and replication classes, and the
 //! objects by which the csi-addons sidecars of the driver make themselves known.
 
 use serde_json::{Value, json};
@@ -125,6 +125,18 @@ pub fn seed(store: &Store, site: Site) -> Result<(), ApiError> {
                     "provisioner": world::DRIVER,
                     "parameters": {"clusterID": world::short(site)},
                 },
+            }),
+        ),
+        (
+            super::snapshots::CLASSES,
+            json!({
+                "metadata": {
+                    "name": world::SNAPSHOT_CLASS,
+                    "annotations": {"snapshot.storage.kubernetes.io/is-default-class": "true"},
+                },
+                "driver": world::DRIVER,
+                "deletionPolicy": "Delete",
+                "parameters": {"clusterID": world::short(site)},
             }),
         ),
         (

@@ -123,7 +123,14 @@ fn commented_lines_of_the_starter_are_valid_too() {
             };
             let (indent, rest) = (&line[..hash], &line[hash + 2..]);
             let is_field = rest.trim_start().split_once(':').is_some_and(|(key, _)| {
-                ["handleMap", "faults", "powerOff", "powerOn"].contains(&key)
+                let known = [
+                    "handleMap",
+                    "volumeSnapshotClass",
+                    "faults",
+                    "powerOff",
+                    "powerOn",
+                ];
+                known.contains(&key)
             });
             if is_field && indent.trim().is_empty() {
                 format!("{indent}{rest}")
@@ -133,13 +140,12 @@ fn commented_lines_of_the_starter_are_valid_too() {
         });
         let text = lines.collect::<Vec<_>>().join("\n");
         let plan = read(&text).unwrap_or_else(|error| panic!("{error}")).plan;
+        let protection = plan.protection();
         assert_eq!(
-            (
-                plan.faults().power_off.len(),
-                plan.protection().handle_map.len()
-            ),
+            (plan.faults().power_off.len(), protection.handle_map.len()),
             (2, 1)
         );
+        assert!(protection.volume_snapshot_class.is_some());
     }
 }
 
@@ -232,6 +238,10 @@ fn bad_plans() -> Vec<(&'static str, String)> {
         (
             "ambiguous handle map",
             more(protection, "  handleMap: {a: x, b: x, c: ''}"),
+        ),
+        (
+            "snapshot class without a name",
+            more(protection, "  volumeSnapshotClass: ''"),
         ),
         ("null section", more(protection, "  fencing:")),
         (

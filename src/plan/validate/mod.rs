@@ -199,6 +199,14 @@ impl Judge<'_, '_> {
             },
         };
         self.handle_map(&file.handle_map);
+        if file.volume_snapshot_class.as_deref() == Some("") {
+            self.bad(
+                "protection.volumeSnapshotClass",
+                "the name is empty",
+                "a VolumeSnapshotClass on both sites",
+                "name one or leave the key out",
+            );
+        }
         Protection {
             driver,
             scheduling_interval: self.duration(
@@ -209,6 +217,7 @@ impl Judge<'_, '_> {
             synchronous: file.synchronous,
             fencing: self.fencing(&file.fencing),
             handle_map: file.handle_map.clone(),
+            volume_snapshot_class: file.volume_snapshot_class.clone(),
         }
     }
 

@@ -37,7 +37,8 @@ impl Reach {
     }
 }
 
-/// Makes sure that the probe is in the guest and runs there, and that the guest has the volumes.
+/// Makes sure that the probe is in the guest and runs there, and that the guest has the volumes and
+/// may write them.
 pub(super) async fn prepare(
     shell: &Shell,
     remote: &Remote,
@@ -45,16 +46,48 @@ pub(super) async fn prepare(
     config: &Config,
     deadline: &Deadline,
 ) -> Result<GuestFacts, ProbeError> {
-    let uname = shell.exec(UNAME, deadline).await?;
-    System::parse(&uname.text())?.runs(binary.arch())?;
-    let facts = GuestFacts::parse(&info(shell, remote, binary, deadline).await?)?;
-    for volume in &config.volumes {
-        let (Target::Raw(on) | Target::File { on, .. }) = &volume.target;
-        if let Locator::Serial(serial) = on {
-            facts.writable_disk(serial)?;
-        }
+    let facts = deliver(shell, remote, binary, deadline).await?;
+    for serial in serials(config) {
+        facts.writable_disk(serial)?;
     }
     Ok(facts)
+}
+
+/// The same for volumes that are only read.
+pub(super) async fn prepare_to_read(
+    shell: &Shell,
+    remote: &Remote,
+    binary: &ProbeBinary,
+    config: &Config,
+    deadline: &Deadline,
+) -> Result<GuestFacts, ProbeError> {
+    let facts = deliver(shell, remote, binary, deadline).await?;
+    for serial in serials(config) {
+        facts.disk(serial)?;
+    }
+    Ok(facts)
+}
+
+fn serials(config: &Config) -> impl Iterator<Item = &str> {
+    config.volumes.iter().filter_map(|volume| {
+        let (Target::Raw(on) | Target::File { on, .. }) = &volume.target;
+        match on {
+            Locator::Serial(serial) => Some(serial.as_str()),
+            Locator::Path(_) => None,
+        }
+    })
+}
+
+async fn deliver(
+    shell: &Shell,
+    remote: &Remote,
+    binary: &ProbeBinary,
+    deadline: &Deadline,
+) -> Result<GuestFacts, ProbeError> {
+    let uname = shell.exec(UNAME, deadline).await?;
+    System::parse(&uname.text())?.runs(binary.arch())?;
+    let text = info(shell, remote, binary, deadline).await?;
+    Ok(GuestFacts::parse(&text)?)
 }
 
 /// The text of `probe info`, after uploading the probe if it is not there or not this one.

@@ -22,6 +22,7 @@ pub use ear::Order;
 pub use error::ProbeError;
 pub use prober::{Prober, Setup};
 pub use progress::{LinkState, Progress, Stopped};
+pub use scan::{Inspected, inspect};
 
 #[cfg(test)]
 mod tests;

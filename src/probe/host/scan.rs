@@ -3,14 +3,15 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::cluster::Deadline;
-use crate::guest::{GuestError, Patience, Shell, Streams, within};
+use crate::guest::{GuestError, GuestFacts, HostSeen, Patience, Shell, Streams, within};
 use crate::history::event::ScanFact;
 use crate::history::recorder::Recorder;
 use crate::history::scanfile::{ScanError, ScanWriter};
 use crate::probe::config::Config;
 use crate::probe::wire::Decoder;
 
-use super::deploy::Reach;
+use super::binary::ProbeBinary;
+use super::deploy::{Reach, prepare_to_read};
 use super::error::ProbeError;
 
 /// Bytes read at once.
@@ -25,6 +26,49 @@ impl From<ScanError> for ProbeError {
             },
         }
     }
+}
+
+/// What another guest than the one under test said of the volumes.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// The guest that read.
+    pub guest: GuestFacts,
+    /// Its SSH host key.
+    pub host: HostSeen,
+    /// By volume ordinal.
+    pub volumes: Vec<ScanFact>,
+}
+
+/// Puts the probe into a guest and reads all volumes back, without starting it: nothing is opened
+/// for writing and nothing is made. For a guest whose disks are copies.
+pub async fn inspect(
+    reach: &Reach,
+    binary: &ProbeBinary,
+    config: &Config,
+    recorder: &Recorder,
+    name: &str,
+    deadline: &Deadline,
+) -> Result<Inspected, ProbeError> {
+    let remote = reach.remote(config.run_id);
+    let (guest, host) = loop {
+        let shell = reach.booting(deadline, None).await?;
+        let host = shell.host().clone();
+        let ready = prepare_to_read(&shell, &remote, binary, config, deadline).await;
+        shell.close().await;
+        match ready {
+            Ok(guest) => break (guest, host),
+            Err(ProbeError::Guest(error @ GuestError::Broken { .. })) => {
+                tracing::info!(%error, "putting the probe into a reader is tried again");
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let volumes = scan(reach, config, recorder, name, deadline).await?;
+    Ok(Inspected {
+        guest,
+        host,
+        volumes,
+    })
 }
 
 /// Runs `probe scan` and keeps its frames as `scans/NAME.bin`. A scan whose stream breaks is thrown

@@ -18,7 +18,16 @@ const EXT_MAGIC: [u8; 2] = [0x53, 0xEF];
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Mounts the file system of a file volume, after making it if this may be.
-pub(super) fn mount(device: &Path, at: &str, may_format: bool) -> Result<(), OpenError> {
+///
+/// For reading it is mounted `ro,noload`: without `noload` even a read-only mount replays the
+/// journal, which writes, and which a read-only device refuses (Linux `ext4.rst`). A journal that
+/// was not replayed hides no ledger cell: the file was made long before, and data is never in it.
+pub(super) fn mount(
+    device: &Path,
+    at: &str,
+    may_format: bool,
+    access: Access,
+) -> Result<(), OpenError> {
     if is_mounted(device, at)? {
         return Ok(());
     }
@@ -49,7 +58,15 @@ pub(super) fn mount(device: &Path, at: &str, may_format: bool) -> Result<(), Ope
         }
     }
     fs::create_dir_all(at).map_err(|error| OpenError::io(format!("creating {at}"), error))?;
-    run("mount", &["-t", "ext4", &device.to_string_lossy(), at])
+    run("mount", &arguments(access, &device.to_string_lossy(), at))
+}
+
+fn arguments<'a>(access: Access, device: &'a str, at: &'a str) -> Vec<&'a str> {
+    let options: &[&str] = match access {
+        Access::Read => &["-o", "ro,noload"],
+        Access::Write => &[],
+    };
+    [&["-t", "ext4"], options, &[device, at]].concat()
 }
 
 /// What a device holds, as far as the probe cares.
@@ -133,4 +150,16 @@ fn run(tool: &str, arguments: &[&str]) -> Result<(), OpenError> {
     let said = String::from_utf8_lossy(&output.stderr);
     let (status, said) = (output.status, said.trim());
     Err(OpenError::new(format!("{words}: {status}: {said}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_never_has_the_journal_replayed() {
+        let words = |access| arguments(access, "/dev/vdc", "/mnt").join(" ");
+        assert_eq!(words(Access::Read), "-t ext4 -o ro,noload /dev/vdc /mnt");
+        assert_eq!(words(Access::Write), "-t ext4 /dev/vdc /mnt");
+    }
 }

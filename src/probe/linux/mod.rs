@@ -77,7 +77,7 @@ impl Linux {
         may_make: bool,
         access: Access,
     ) -> Result<OpenVolume, OpenError> {
-        ext4::mount(device, mount, may_make)?;
+        ext4::mount(device, mount, may_make, access)?;
         let path = Path::new(mount).join(LEDGER);
         if may_make && !path.exists() {
             let size = volume.cells.map_or_else(

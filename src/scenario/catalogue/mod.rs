@@ -7,6 +7,8 @@ use globset::Glob;
 
 pub use steps::Step;
 
+use crate::plan::Plan;
+
 /// The scenarios that exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -53,6 +55,26 @@ pub struct Spec {
     pub sources: &'static [&'static str],
 }
 
+/// The checks that rest on a step that not every plan provides for.
+const RESTS_ON: &[(&str, Step)] = &[("D8", Step::SecondRead)];
+
+impl Spec {
+    /// Its steps, as far as a plan provides for them.
+    pub fn steps_in(&self, plan: &Plan) -> Vec<Step> {
+        let steps = self.steps.iter().copied();
+        steps.filter(|step| step.is_in(plan)).collect()
+    }
+
+    /// Its checks, as far as a plan provides for the steps that they rest on.
+    pub fn checks_in(&self, plan: &Plan) -> Vec<&'static str> {
+        let rest = |id: &str| RESTS_ON.iter().find(|(check, _)| *check == id);
+        let checks = self.checks.iter().copied();
+        checks
+            .filter(|id| rest(id).is_none_or(|(_, step)| step.is_in(plan)))
+            .collect()
+    }
+}
+
 #[cfg(test)]
 const ALWAYS: &[&str] = &["D2", "D3", "D4", "D5", "D6", "D7", "O1", "O2", "O4", "G1"];
 
@@ -71,10 +93,11 @@ pub const CATALOGUE: &[Spec] = &[
             Step::Quiesce,
             Step::Restart,
             Step::ReadBack,
+            Step::SecondRead,
             Step::Heal,
         ],
         checks: &[
-            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "O1", "O2", "O4", "G1",
+            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "O1", "O2", "O4", "G1",
         ],
         zero_loss: true,
         sources: &[

@@ -1,6 +1,8 @@
 //! The steps that scenarios are made of, in the field's order: settle, baseline, load, transition,
 //! quiesce, cold read, canary, and the way back.
 
+use crate::plan::Plan;
+
 /// A step. Those that move a VM work from the site where it is to the other one, whichever that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -32,6 +34,8 @@ pub enum Step {
     Recover,
     /// Open the volumes read-only, write the canaries, then read everything back.
     ReadBack,
+    /// Read clones of the volumes through another guest.
+    SecondRead,
     /// Write a second load where the VMs are now; it goes on until something ends it.
     Serve,
     /// Halt the VMs on the site that was left, then lift its fence.
@@ -104,6 +108,10 @@ impl Step {
                 "read-back",
                 "open the volumes, write one canary each, read everything back cold",
             ),
+            Self::SecondRead => (
+                "second-read",
+                "read clones of the volumes through another guest, if the plan has a snapshot class",
+            ),
             Self::Serve => (
                 "serve",
                 "write a second load on what was recovered; it goes on until it is stopped",
@@ -135,5 +143,16 @@ impl Step {
     /// What it does, for `explain`.
     pub const fn does(self) -> &'static str {
         self.told().1
+    }
+
+    /// Whether it only gathers evidence that one check needs: where it cannot, the trial goes on and
+    /// that check has nothing to judge.
+    pub const fn only_looks(self) -> bool {
+        matches!(self, Self::SecondRead)
+    }
+
+    /// Whether a plan provides for it.
+    pub(super) fn is_in(self, plan: &Plan) -> bool {
+        self != Self::SecondRead || plan.protection().volume_snapshot_class.is_some()
     }
 }

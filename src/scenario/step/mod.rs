@@ -6,6 +6,7 @@ mod promote;
 mod protect;
 mod provision;
 mod reprotect;
+mod second;
 mod shared;
 
 use std::pin::Pin;
@@ -47,6 +48,7 @@ pub(super) fn run<'a>(
         Step::Serve => Box::pin(probe::serve(world, member)),
         Step::Reprotect => Box::pin(reprotect::reprotect(world, member)),
         Step::Return => Box::pin(boot::come_back(world, member)),
+        Step::SecondRead => Box::pin(second::second_read(world, member)),
         // Shared: done by the trial.
         Step::PowerOff | Step::Fence | Step::Unfence | Step::Heal => {
             Box::pin(std::future::ready(Ok(())))

@@ -124,8 +124,7 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         .await
         .context("writing the canaries")?;
     member.serves(world).await?;
-    let judges: Vec<String> = member.loads.iter().map(|load| load.name.clone()).collect();
-    let expect: Vec<u64> = member.loads.iter().map(|load| load.number).collect();
+    let (judges, expect) = member.judged();
     let reading = world.deadline(world.plan.deadlines().sync);
     let file = format!("{}-{}", member.name(), incarnation.name);
     let volumes = prober
@@ -201,7 +200,7 @@ async fn launch(
 }
 
 /// The VMI's address, for routes that need it.
-async fn address(
+pub(super) async fn address(
     world: &World,
     member: &Member,
     deadline: &Deadline,

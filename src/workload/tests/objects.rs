@@ -222,3 +222,78 @@ fn extraction_never_overwrites() {
     let error = extract(&dir.path().join("templates")).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
 }
+
+/// Nothing of the subject may be touched by its reader, and the probe must find the copies by the
+/// subject's serials.
+#[test]
+fn a_reader_is_another_machine_with_copies_of_the_ledger_disks() {
+    for name in names() {
+        let subject = embedded_subject(name);
+        let template = Template::load(name, Path::new(".")).unwrap();
+        let rendered = template
+            .render(
+                &parameters(&[("image", "fedora:latest")]),
+                &Extra::default(),
+            )
+            .unwrap();
+        let copies: Vec<String> = (0..subject.data_disks.len())
+            .map(|n| format!("copy-{n}"))
+            .collect();
+        let reader = rendered.reader(&instance("ledger-0-reader"), &subject.data_disks, &copies);
+        let made: Vec<String> = reader
+            .objects
+            .iter()
+            .map(|object| object["metadata"]["name"].to_string())
+            .collect();
+        for object in &subject.objects {
+            let taken = object["metadata"]["name"].to_string();
+            assert!(!made.contains(&taken), "{name}: {taken} is the subject's");
+        }
+        for disk in &subject.data_disks {
+            assert!(
+                !format!("{:?}", reader.objects).contains(&format!("\"{}\"", disk.pvc)),
+                "{name}: {} is named",
+                disk.pvc
+            );
+        }
+        let makers = ["PersistentVolumeClaim", "DataVolume"]
+            .iter()
+            .flat_map(|kind| of_kind(&reader.objects, kind))
+            .count();
+        let vm = reader.objects.last().unwrap();
+        let templates = vm["spec"]["dataVolumeTemplates"]
+            .as_array()
+            .map_or(0, Vec::len);
+        let roots = usize::from(matches!(reader.root, Root::Persistent { .. }));
+        assert_eq!(makers + templates, roots, "{name}: only the root is made");
+        assert_eq!(of_kind(&reader.objects, "Service"), Vec::<&Value>::new());
+
+        let of = |vm: &Value| vm["spec"]["template"]["spec"].clone();
+        let (theirs, own) = (of(subject.objects.last().unwrap()), of(vm));
+        let mac = |spec: &Value| spec["domain"]["devices"]["interfaces"][0]["macAddress"].clone();
+        assert_ne!(mac(&theirs), mac(&own), "{name}");
+        assert_ne!(
+            theirs["domain"]["firmware"]["uuid"],
+            own["domain"]["firmware"]["uuid"]
+        );
+        for (disk, copy) in reader.data_disks.iter().zip(&copies) {
+            assert_eq!(disk.pvc, *copy);
+            let named = |list: &Value| {
+                let list = list.as_array().unwrap().iter();
+                list.filter(|item| item["name"] == disk.name.as_str())
+                    .cloned()
+                    .collect::<Vec<_>>()
+            };
+            let device = &named(&own["domain"]["devices"]["disks"])[0];
+            assert_eq!(device["serial"], disk.serial.as_str(), "{name}");
+            assert_eq!(device["disk"]["readonly"], true, "{name}");
+            let volume = &named(&own["volumes"])[0];
+            assert_eq!(volume["persistentVolumeClaim"]["claimName"], copy.as_str());
+            assert!(volume["dataVolume"].is_null());
+        }
+        let serials = |disks: &[DataDisk]| -> Vec<String> {
+            disks.iter().map(|disk| disk.serial.clone()).collect()
+        };
+        assert_eq!(serials(&reader.data_disks), serials(&subject.data_disks));
+    }
+}

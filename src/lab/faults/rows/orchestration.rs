@@ -1,7 +1,7 @@
 //! Faults of the controllers: orders that are not carried out, or not as they say.
 
 use super::{BOOT, NODE_DOWN, PRIMARY_UP, RELOCATE};
-use crate::lab::faults::{Fault, FaultSpec, Phase, Place};
+use crate::lab::faults::{Fault, FaultSpec, Ordained, Phase, Place};
 
 /// The rows.
 pub(super) const ROWS: &[FaultSpec] = &[
@@ -59,4 +59,15 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Controller, Phase::Boot)
     .seen_in(RELOCATE)
     .fires(&["G1"]),
+    FaultSpec::lab(
+        Fault::SnapshotNeverReady,
+        "snapshot-never-ready",
+        "a VolumeSnapshot stays unready for ever after an error that was set and cleared again",
+    )
+    .entries(&["F27"])
+    .at(Place::Controller, Phase::ReadBack)
+    .seen_in(BOOT)
+    .plan(&["deadlines.boot=8s"])
+    .ordained(Ordained::Inconclusive)
+    .sources(&["external-snapshotter#953"]),
 ];

@@ -5,6 +5,7 @@ mod datavolumes;
 mod fence;
 mod recordings;
 mod replication;
+mod snapshots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,7 @@ impl Lab {
     /// Waits until an object is gone.
     pub(super) async fn gone(&self, site: Site, resource: &str, name: &str) {
         let mut watch = self.store(site).watch(resource);
-        let namespace = if resource == VOLUMES { "" } else { NS };
+        let namespace = namespace(resource);
         let gone = tokio::time::timeout(Duration::from_secs(3600), async {
             while self.store(site).get(resource, namespace, name).is_some() {
                 watch.recv().await.unwrap();
@@ -158,7 +159,7 @@ impl Lab {
         name: &str,
         change: impl FnMut(&mut Value),
     ) {
-        let namespace = if resource == VOLUMES { "" } else { NS };
+        let namespace = namespace(resource);
         let store = self.store(site);
         store
             .modify(resource, namespace, name, Part::Object, change)
@@ -166,7 +167,7 @@ impl Lab {
     }
 
     pub(super) fn delete(&self, site: Site, resource: &str, name: &str) {
-        let namespace = if resource == VOLUMES { "" } else { NS };
+        let namespace = namespace(resource);
         let options = crate::lab::api::DeleteOptions::default();
         let store = self.store(site);
         store.delete(resource, namespace, name, &options).unwrap();
@@ -180,4 +181,9 @@ impl Lab {
             .filter(|e| meta::text(e, "/involvedObject/name") == name);
         about.map(|e| meta::text(e, "/reason").to_owned()).collect()
     }
+}
+
+/// Where objects of a resource lie in these tests.
+fn namespace(resource: &str) -> &'static str {
+    if resource == VOLUMES { "" } else { NS }
 }
