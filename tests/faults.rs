@@ -95,6 +95,7 @@ faults! {
     leftover_after_cleanup: "leftover-after-cleanup",
     wrong_guest: "wrong-guest",
     ack_stream_cut: "ack-stream-cut",
+    snapshot_never_ready: "snapshot-never-ready",
 }
 
 #[test]

@@ -49,6 +49,21 @@ const KINDS: &[(&str, &str, &str)] = &[
         "csi-addons/csiaddons.openshift.io_networkfenceclasses.yaml",
         "v1alpha1",
     ),
+    (
+        "volumesnapshots.snapshot.storage.k8s.io",
+        "external-snapshotter/snapshot.storage.k8s.io_volumesnapshots.yaml",
+        "v1",
+    ),
+    (
+        "volumesnapshotcontents.snapshot.storage.k8s.io",
+        "external-snapshotter/snapshot.storage.k8s.io_volumesnapshotcontents.yaml",
+        "v1",
+    ),
+    (
+        "volumesnapshotclasses.snapshot.storage.k8s.io",
+        "external-snapshotter/snapshot.storage.k8s.io_volumesnapshotclasses.yaml",
+        "v1",
+    ),
 ];
 
 fn crds() -> Option<PathBuf> {
@@ -141,6 +156,48 @@ fn left_in_place(dir: &Path) {
     }
 }
 
+/// Has a snapshot taken and restored, and leaves it there.
+fn snapshotted(dir: &Path) {
+    const MANIFEST: &str = r#"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: default}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}}
+---
+apiVersion: snapshot.storage.k8s.io/v1
+kind: VolumeSnapshot
+metadata: {name: kept, namespace: default}
+spec: {source: {persistentVolumeClaimName: data}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: copy, namespace: default}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 64Mi}}
+  dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: kept}
+"#;
+    std::fs::write(dir.join("snapshot.yaml"), MANIFEST).expect("a manifest");
+    for words in [
+        &["apply", "-f", "snapshot.yaml"][..],
+        &[
+            "wait",
+            "--for=jsonpath={.status.readyToUse}=true",
+            "volumesnapshot/kept",
+        ],
+        &["wait", "--for=jsonpath={.status.phase}=Bound", "pvc/copy"],
+    ] {
+        let done = Command::new("kubectl")
+            .args(["--kubeconfig", "east.kubeconfig", "-n", "default"])
+            .args(words)
+            .current_dir(dir)
+            .output()
+            .expect("kubectl runs");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{words:?}: {said}");
+    }
+}
+
 fn objects(dir: &Path, kubeconfig: &str, resource: &str) -> Vec<Value> {
     let done = Command::new("kubectl")
         .args([
@@ -175,6 +232,7 @@ fn objects_of_a_run_fit_the_published_crds() {
     }
     let dir = tempfile::tempdir().expect("folder");
     left_in_place(dir.path());
+    snapshotted(dir.path());
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     for (resource, file, version) in KINDS {
