@@ -26,12 +26,13 @@ pub struct Trial {
 
 impl Trial {
     /// Announces a trial of `spec` on the `workload`-th workload of the plan; `number` tells trials
-    /// of a run apart.
+    /// of a run apart, and `aimed` is the moment that a planted fault waits for.
     pub async fn announce(
         world: &World,
         spec: &'static Spec,
         workload: usize,
         number: usize,
+        aimed: Option<String>,
     ) -> anyhow::Result<Self> {
         let scope = Scope::trial(format!("t{number}"));
         let namespace = format!(
@@ -56,9 +57,9 @@ impl Trial {
         let fact = Fact::TrialStarted {
             scenario: spec.id.into(),
             subjects: members.iter().map(|m| m.name().to_owned()).collect(),
-            checks: spec.checks.iter().map(|c| (*c).to_owned()).collect(),
+            checks: checks(spec, !world.plan.unreachable().is_empty()),
             zero_loss,
-            aimed: None,
+            aimed,
         };
         world.recorder.record(&scope, fact).await?;
         Ok(Self {
@@ -228,6 +229,15 @@ async fn lane(world: &World, member: &mut Member, steps: &[Step]) -> anyhow::Res
             .await?;
     }
     Ok(())
+}
+
+/// The checks of a trial: those of its scenario, and whether it is isolated if the plan says from
+/// what.
+fn checks(spec: &Spec, isolated: bool) -> Vec<String> {
+    let moves = spec.steps.contains(&Step::Promote);
+    let isolation = ["O6"].into_iter().filter(|_| moves && isolated);
+    let checks = spec.checks.iter().copied().chain(isolation);
+    checks.map(ToOwned::to_owned).collect()
 }
 
 fn outcome_of(world: &World, done: &anyhow::Result<()>) -> Outcome {

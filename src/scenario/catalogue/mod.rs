@@ -103,7 +103,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2",
-            "O4", "G1",
+            "O3", "O4", "G1",
         ],
         zero_loss: true,
         sources: &[
@@ -130,8 +130,8 @@ pub const CATALOGUE: &[Spec] = &[
             Step::Heal,
         ],
         checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O4",
-            "G1",
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O3",
+            "O4", "G1",
         ],
         zero_loss: false,
         sources: &[
@@ -159,8 +159,8 @@ pub const CATALOGUE: &[Spec] = &[
             Step::Heal,
         ],
         checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O4",
-            "G1",
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O3",
+            "O4", "G1",
         ],
         zero_loss: false,
         sources: &[
@@ -197,7 +197,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "S3",
-            "O1", "O2", "O4", "O5", "G1",
+            "O1", "O2", "O3", "O4", "O5", "G1",
         ],
         zero_loss: false,
         sources: &[

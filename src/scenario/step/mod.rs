@@ -6,6 +6,7 @@ mod promote;
 mod protect;
 mod provision;
 mod reprotect;
+mod shape;
 mod shared;
 
 use std::pin::Pin;
