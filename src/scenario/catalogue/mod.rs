@@ -65,12 +65,15 @@ impl Spec {
         steps.filter(|step| step.is_in(plan)).collect()
     }
 
-    /// Its checks, as far as a plan provides for the steps that they rest on.
+    /// Its checks, as far as a plan provides for the steps that they rest on; whether the guest is
+    /// isolated where it comes up is one if the plan says from what.
     pub fn checks_in(&self, plan: &Plan) -> Vec<&'static str> {
         let rest = |id: &str| RESTS_ON.iter().find(|(check, _)| *check == id);
+        let isolated = !plan.unreachable().is_empty() && self.steps.contains(&Step::Promote);
         let checks = self.checks.iter().copied();
         checks
             .filter(|id| rest(id).is_none_or(|(_, step)| step.is_in(plan)))
+            .chain(["O6"].into_iter().filter(|_| isolated))
             .collect()
     }
 }
@@ -126,7 +129,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2",
-            "O4", "G1",
+            "O3", "O4", "G1",
         ],
         zero_loss: true,
         sources: &[
@@ -153,8 +156,8 @@ pub const CATALOGUE: &[Spec] = &[
             Step::Heal,
         ],
         checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O4",
-            "G1",
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O3",
+            "O4", "G1",
         ],
         zero_loss: false,
         sources: &[
@@ -182,7 +185,7 @@ pub const CATALOGUE: &[Spec] = &[
             Step::Heal,
         ],
         checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "O1", "O2",
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "O1", "O2", "O3",
             "O4", "G1",
         ],
         zero_loss: false,
@@ -220,7 +223,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "S3",
-            "O1", "O2", "O4", "O5", "G1",
+            "O1", "O2", "O3", "O4", "O5", "G1",
         ],
         zero_loss: false,
         sources: &[
