@@ -22,6 +22,8 @@ pub(super) struct LastSeen(Mutex<Sight>);
 struct Sight {
     state: String,
     error: Option<String>,
+    /// Whether any look was answered with a state.
+    seen: bool,
     /// Since when a look is under way.
     asked: Option<Instant>,
 }
@@ -32,6 +34,7 @@ impl LastSeen {
         Self(Mutex::new(Sight {
             state: text.into(),
             error: None,
+            seen: false,
             asked: None,
         }))
     }
@@ -46,6 +49,7 @@ impl LastSeen {
         *self.lock() = Sight {
             state,
             error: None,
+            seen: true,
             asked: None,
         };
     }
@@ -57,17 +61,16 @@ impl LastSeen {
         sight.asked = None;
     }
 
-    /// The last state, and the error since.
+    /// The last state, and the error since: of the last look, or that there was none.
     pub(super) fn get(&self) -> (String, Option<String>) {
         let sight = self.lock();
         let silent = sight.asked.map(|at| at.elapsed());
         let unanswered = silent
             .filter(|silent| *silent > UNANSWERED)
             .map(|silent| format!("the last look was not answered for {silent:.0?}"));
-        (
-            sight.state.clone(),
-            unanswered.or_else(|| sight.error.clone()),
-        )
+        let blind = (!sight.seen).then(|| "no look was answered".to_owned());
+        let error = sight.error.clone().or(blind);
+        (sight.state.clone(), unanswered.or(error))
     }
 
     fn lock(&self) -> MutexGuard<'_, Sight> {
