@@ -259,6 +259,8 @@ async fn one_site(
     let mut server = SiteConfig::new(name, store, clock);
     server.admission = vec![kubevirt.webhooks(), Arc::new(storage::Claims)];
     server.aggregated = vec![kubevirt.subresources()];
+    let faults = Arc::clone(board);
+    server.skew = Some(Arc::new(move || super::clock::skew(&faults, site)));
     let server = ApiServer::start(server).await?;
     storage::run(&storage, tasks, stop);
     let kubeconfig = config.dir.join(format!("{name}.kubeconfig"));
