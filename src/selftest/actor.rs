@@ -175,7 +175,7 @@ impl Actor {
             .await?;
         let verdicts = crate::run::judge(&dir.join(RUN));
         match verdicts {
-            Ok(judged) => shown.take(&judged.verdicts),
+            Ok(judged) => shown.take(judged.verdicts()),
             Err(error) => shown.said = format!("{error:#}"),
         }
         Ok(shown)
