@@ -155,7 +155,14 @@ fn list(specs: &[&FaultSpec], format: Format) -> anyhow::Result<Exit> {
             name.push('@');
             name.push_str(moment.name());
         }
-        [name, row.entries.join(","), row.word(), row.scenario.into(), row.summary.into()].to_vec()
+        [
+            name,
+            row.entries.join(","),
+            row.word(),
+            row.scenario.into(),
+            row.summary.into(),
+        ]
+        .to_vec()
     });
     raw(columns(&rows.collect::<Vec<_>>()))?;
     Ok(Exit::Pass)

@@ -58,7 +58,9 @@ pub fn simulate(
     let mut all = Simulated::default();
     for kind in [Kind::Legal, Kind::Faulty] {
         let seeds = 0..count;
-        let tally = sim::run(&Campaign { seeds, kind }, threads, |done| progress(kind, done))?;
+        let tally = sim::run(&Campaign { seeds, kind }, threads, |done| {
+            progress(kind, done)
+        })?;
         match kind {
             Kind::Legal => all.legal = tally.histories,
             Kind::Faulty => all.faulty = tally.histories,

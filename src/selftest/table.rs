@@ -106,7 +106,11 @@ fn families(
     for wrong in &simulated.wrong {
         writeln!(out, "{}", paint(Some(Status::Fail), wrong))?;
     }
-    let status = if simulated.holds() { Status::Pass } else { Status::Fail };
+    let status = if simulated.holds() {
+        Status::Pass
+    } else {
+        Status::Fail
+    };
     let words = format!(
         "{} legal histories, {} faulty ones: {} false failures, {} misses",
         simulated.legal, simulated.faulty, simulated.false_failures, simulated.misses

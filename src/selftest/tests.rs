@@ -233,7 +233,9 @@ fn sample() -> Matrix {
                 elsewhere: 0,
                 undetectable: 1,
             }],
-            wrong: vec!["virtproof selftest --replay faulty:2: D4 had to fail, and said pass".into()],
+            wrong: vec![
+                "virtproof selftest --replay faulty:2: D4 had to fail, and said pass".into(),
+            ],
         }),
     }
 }

@@ -111,7 +111,10 @@ impl<'a> View<'a> {
     /// Torn cells whose sectors do not say of which load they are.
     pub(super) fn torn_between_loads(&self) -> bool {
         let cells = self.passage.disks.iter().flatten();
-        self.leg > 0 && cells.into_iter().any(|held| matches!(held.what, What::Torn { .. }))
+        self.leg > 0
+            && cells
+                .into_iter()
+                .any(|held| matches!(held.what, What::Torn { .. }))
     }
 
     /// The image is legal if some set of writes that is closed under "was durable before the other
@@ -247,9 +250,8 @@ fn unsure_if(why: &'static str, may: bool) -> Must {
 pub(super) fn demand(world: &World, check: &str) -> Must {
     let poor = unsure_if("hearing was poor on purpose", world.shape.poor());
     let views = View::all(world);
-    let of = |judge: &dyn Fn(&View<'_>) -> Must| {
-        views.iter().map(judge).fold(poor, |a, b| worse(b, a))
-    };
+    let of =
+        |judge: &dyn Fn(&View<'_>) -> Must| views.iter().map(judge).fold(poor, |a, b| worse(b, a));
     match check {
         "D1" => of(&|view| {
             if world.shape.legs[view.leg].how.zero_loss() {
@@ -260,7 +262,9 @@ pub(super) fn demand(world: &World, check: &str) -> Must {
         }),
         "D2" => of(&|view| {
             let volumes = 0..world.layouts.len();
-            let bad = volumes.into_iter().any(|v| view.is_illegal(|other| other == v));
+            let bad = volumes
+                .into_iter()
+                .any(|v| view.is_illegal(|other| other == v));
             worse(fail_if(bad), silent(view))
         }),
         "D3" => of(&|view| worse(fail_if(view.is_illegal(|_| true)), silent(view))),
@@ -281,7 +285,9 @@ pub(super) fn demand(world: &World, check: &str) -> Must {
 /// D2 and D3 cannot tell of volumes on which the load left nothing.
 fn silent(view: &View<'_>) -> Must {
     let volumes = 0..view.world.layouts.len();
-    let silent = volumes.into_iter().any(|v| view.present(|o| o == v).is_empty());
+    let silent = volumes
+        .into_iter()
+        .any(|v| view.present(|o| o == v).is_empty());
     unsure_if("no write of the load came back on a volume", silent)
 }
 

@@ -160,9 +160,7 @@ fn legs(draw: &mut Draw, family: Option<Family>) -> Vec<Leg> {
     // Only what the first transition shows is judged by R1, R2 and S1.
     let single = matches!(
         family,
-        Some(
-            Family::SyncStalled | Family::OlderPoint | Family::SyncTimeLies | Family::TwoWriters
-        )
+        Some(Family::SyncStalled | Family::OlderPoint | Family::SyncTimeLies | Family::TwoWriters)
     );
     let double = !single && how != Move::Restart && draw.one_in(5);
     let mut legs = Vec::new();

@@ -223,9 +223,7 @@ pub(super) fn damage(
             let text = format!("volume {volume} cells {from}..{to} are of snapshot {older}");
             Some(Damage::text(text))
         }
-        Family::SkippedExtent => {
-            Some(spread(strike, draw, disks, volume, What::Whole(Base::Zero)))
-        }
+        Family::SkippedExtent => Some(spread(strike, draw, disks, volume, What::Whole(Base::Zero))),
         Family::RecycledVolume => Some(spread(strike, draw, disks, volume, What::Foreign)),
         Family::UnreadableExtent => Some(spread(strike, draw, disks, volume, What::Unreadable)),
         Family::FreshVolume => {
@@ -273,7 +271,9 @@ fn spread(
     fill(disks, volume, from, to, what);
     Damage {
         text: format!("volume {volume} cells {from}..{to} are {what:?}"),
-        cells: (from as u64..to as u64).map(|cell| (volume, cell)).collect(),
+        cells: (from as u64..to as u64)
+            .map(|cell| (volume, cell))
+            .collect(),
     }
 }
 
@@ -304,18 +304,11 @@ fn before(strike: &Strike<'_>, index: usize, cuts: &[u64]) -> Base {
     )
 }
 
-fn torn(
-    strike: &Strike<'_>,
-    draw: &mut Draw,
-    disks: &mut Disks,
-    cuts: &[u64],
-) -> Option<String> {
+fn torn(strike: &Strike<'_>, draw: &mut Draw, disks: &mut Disks, cuts: &[u64]) -> Option<String> {
     let held = |write: &Write| disks[write.volume][small(write.cell)].what;
     let there: Vec<usize> = strike
         .own()
-        .filter(|(index, w)| {
-            w.durable != NEVER && held(w) == What::Whole(Base::Write(*index))
-        })
+        .filter(|(index, w)| w.durable != NEVER && held(w) == What::Whole(Base::Write(*index)))
         .map(|(index, _)| index)
         .collect();
     let index = draw.pick(&there)?;
@@ -325,16 +318,10 @@ fn torn(
     Some(format!("{} was torn", strike.say(index)))
 }
 
-fn ghost(
-    strike: &Strike<'_>,
-    draw: &mut Draw,
-    disks: &mut Disks,
-    cuts: &[u64],
-) -> Option<String> {
+fn ghost(strike: &Strike<'_>, draw: &mut Draw, disks: &mut Disks, cuts: &[u64]) -> Option<String> {
     let held = |write: &Write| disks[write.volume][small(write.cell)].what;
-    let over: Vec<usize> = strike.all(|w| {
-        w.applied <= cuts[w.volume] && matches!(held(w), What::Whole(Base::Write(_)))
-    });
+    let over: Vec<usize> = strike
+        .all(|w| w.applied <= cuts[w.volume] && matches!(held(w), What::Whole(Base::Write(_))));
     let over: Vec<usize> = over
         .into_iter()
         .filter(|index| held(&strike.writes[*index]) != What::Whole(Base::Write(*index)))

@@ -21,5 +21,10 @@ fn faulty() {
     for f in tally.false_failures.iter().chain(&tally.misses).take(12) {
         println!("{} {:?} {}", f.command(), f.family, f.what);
     }
-    assert!(tally.is_clean(), "{} {}", tally.false_failure_count, tally.miss_count);
+    assert!(
+        tally.is_clean(),
+        "{} {}",
+        tally.false_failure_count,
+        tally.miss_count
+    );
 }

@@ -208,7 +208,10 @@ fn affected(view: &View<'_>) -> Reason {
     let lost: Vec<usize> = lost.collect();
     if lost.is_empty() {
         Reason::Unacked
-    } else if lost.iter().all(|index| view.world.writes[*index].heard == NEVER) {
+    } else if lost
+        .iter()
+        .all(|index| view.world.writes[*index].heard == NEVER)
+    {
         Reason::Unheard
     } else {
         Reason::LegalPrefix

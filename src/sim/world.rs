@@ -37,7 +37,9 @@ impl World {
     pub(super) fn new(shape: Shape) -> Self {
         let draw = &mut Draw::new(shape.seed, IDS);
         let layouts = vec![shape.layout.clone(); shape.volumes];
-        let id = |draw: &mut Draw| (u128::from(draw.next()) << 64 | u128::from(draw.next())).to_be_bytes();
+        let id = |draw: &mut Draw| {
+            (u128::from(draw.next()) << 64 | u128::from(draw.next())).to_be_bytes()
+        };
         let number = |draw: &mut Draw, n: usize| (n as u64 + 1) << 56 | draw.next() >> 8;
         let legs = shape.legs.len();
         let ids = Ids {
