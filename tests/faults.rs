@@ -1,13 +1,15 @@
 //! Every fault of the lab, planted in a run of the built binary, turns the run red by the check that
-//! the table names; one that only blinds the ack stream makes it inconclusive. The green control is
-//! `tests/main_job.rs`.
+//! the table names; one that only blinds the ack stream makes it inconclusive; a legal disorder
+//! leaves it green. Rows whose scenario or check does not exist yet are not run. The green control
+//! without any fault is `tests/main_job.rs`.
 
 use std::path::Path;
 use std::process::Command;
 
 use virtproof::check::Verdicts;
 use virtproof::check::verdict::Status;
-use virtproof::lab::faults::{Ordained, by_name, plantable};
+use virtproof::lab::faults::{FaultSpec, Ordained, by_name, plantable};
+use virtproof::scenario::catalogue;
 
 fn run(name: &str, out: &Path) -> (Option<i32>, String) {
     let row = by_name(name).expect("a fault of the table");
@@ -21,8 +23,9 @@ fn run(name: &str, out: &Path) -> (Option<i32>, String) {
             name,
             "--only",
             row.scenario,
-            "--out",
         ])
+        .args(row.plan.iter().flat_map(|set| ["--set", set]))
+        .arg("--out")
         .arg(out)
         .output()
         .expect("virtproof runs");
@@ -45,6 +48,10 @@ fn caught(name: &str) {
     let verdicts: Verdicts = serde_json::from_str(&text).expect("verdicts");
     if row.ordained == Ordained::Inconclusive {
         assert_eq!(code, Some(4), "must be inconclusive, never a pass:\n{said}");
+        return;
+    }
+    if row.ordained == Ordained::Green {
+        assert_eq!(code, Some(0), "legal, so it must pass:\n{said}");
         return;
     }
     assert_eq!(code, Some(1), "{said}");
@@ -96,11 +103,33 @@ faults! {
     wrong_guest: "wrong-guest",
     ack_stream_cut: "ack-stream-cut",
     snapshot_never_ready: "snapshot-never-ready",
+    lying_flush: "lying-flush",
+    mid_delta_promote: "mid-delta-promote",
+    truncated_device: "truncated-device",
+    enlarged_device: "enlarged-device",
+    unreadable_extent: "unreadable-extent",
+    sync_time_lies: "sync-time-lies",
+    replica_corrupt_idle: "replica-corrupt-idle",
+    busy_promote_forced: "busy-promote-forced",
+    backend_demoted: "backend-demoted",
+    torn_in_flight: "torn-in-flight",
+    unsynced_rollback: "unsynced-rollback",
+    slow_storage: "slow-storage",
+    reorder_without_barrier: "reorder-without-barrier",
+}
+
+/// Whether a run can come to the verdict that a row ordains.
+fn can_be_judged(row: &FaultSpec) -> bool {
+    let spec = catalogue::by_id(row.scenario);
+    spec.is_some_and(|spec| row.red().iter().all(|check| spec.checks.contains(check)))
 }
 
 #[test]
 fn every_fault_of_the_table_is_tested() {
-    let mut table: Vec<&str> = plantable().map(|(row, _)| row.name).collect();
+    let mut table: Vec<&str> = plantable()
+        .filter(|(row, _)| can_be_judged(row))
+        .map(|(row, _)| row.name)
+        .collect();
     let mut tested = TESTED.to_vec();
     table.sort_unstable();
     tested.sort_unstable();

@@ -25,7 +25,18 @@ impl LabClock {
         elapsed.mul_f64(self.scale.max(f64::MIN_POSITIVE))
     }
 
-    /// Waits for `real` as the lab counts it. The only sleep of the lab: it *is* the passing of
+    /// Holds a thread for the time of an access to storage. Guests write in true time, so this is not
+    /// scaled.
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::unused_self,
+        reason = "simulated storage takes its time here; reads as what it is at the call"
+    )]
+    pub fn access(&self, takes: Duration) {
+        std::thread::sleep(takes);
+    }
+
+    /// Waits for `real` as the lab counts it. The only other sleep of the lab: it *is* the passing of
     /// simulated time, never a stand-in for a condition.
     #[expect(
         clippy::disallowed_methods,

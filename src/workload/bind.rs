@@ -253,6 +253,11 @@ impl Bind<'_> {
             if disk["disk"]["bus"].is_null() {
                 disk["disk"] = json!({"bus": "virtio"});
             }
+            // KubeVirt stops a guest at an I/O error unless told otherwise; a stopped guest cannot say
+            // which of its cells are gone.
+            if disk["errorPolicy"].is_null() {
+                disk["errorPolicy"] = "report".into();
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::image::{Attachment, Image};
 use super::mirror::Queue;
 use super::pages::{Page, page};
 use super::snapshots::Kept;
-use super::strike::Strike;
+use super::strike::{Strike, is_load};
 use super::{Code, Config, Status};
 use crate::history::event::Site;
 use crate::lab::faults::Board;
@@ -156,16 +156,26 @@ impl Core {
 
     /// Closes every handle of a host on an image; the last one writes the cache back.
     pub(super) fn detach(&mut self, key: &Key, mut gone: impl FnMut(u64, &Attachment) -> bool) {
-        if let Some(image) = self.images.get_mut(key) {
-            let before = image.attached.len();
-            image.attached.retain(|id, a| !gone(*id, a));
-            if before > 0 && !image.in_use() && image.writable() {
-                image.flush();
-            }
+        let Some(image) = self.images.get_mut(key) else {
+            return;
+        };
+        let before = image.attached.len();
+        image.attached.retain(|id, a| !gone(*id, a));
+        if before > 0 && !image.in_use() && image.writable() {
+            self.close(key);
         }
     }
 
-    fn port(&mut self, key: &Key, id: u64) -> io::Result<(&mut Image, Attachment)> {
+    /// The last handle of an image is closed: its cache is written back.
+    fn close(&mut self, key: &Key) {
+        self.strike_at_close(key);
+        if let Some(image) = self.images.get_mut(key) {
+            image.flush();
+        }
+    }
+
+    /// An open handle that still passes I/O, and its image.
+    pub(super) fn port(&mut self, key: &Key, id: u64) -> io::Result<(&mut Image, Attachment)> {
         let down = self.down.contains(&key.0);
         let image = self
             .images
@@ -187,9 +197,17 @@ impl Core {
 
     /// Reads pages through an open handle.
     pub(super) fn read(&mut self, key: &Key, id: u64, at: u64, n: u64) -> io::Result<Vec<Page>> {
-        let (image, _) = self.port(key, id)?;
+        let (image, attachment) = self.port(key, id)?;
         inside(image, at, n)?;
-        Ok((at..at + n).map(|index| image.read(index)).collect())
+        let bad = &image.unreadable;
+        if at < bad.end && bad.start < at + n {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        let seen = |index| match image.stale.get(&index) {
+            Some(stale) if attachment.writable => stale.clone(),
+            _ => image.read(index),
+        };
+        Ok((at..at + n).map(seen).collect())
     }
 
     /// Writes pages through an open handle.
@@ -201,15 +219,19 @@ impl Core {
         bytes: &[u8],
         durable: bool,
     ) -> io::Result<()> {
+        let pages: Vec<Page> = bytes.chunks(PAGE).map(page).collect();
+        self.demote_behind(key, &pages);
+        let lies = self.flushes_lie();
         let (image, attachment) = self.port(key, id)?;
-        inside(image, at, (bytes.len() / PAGE) as u64)?;
+        inside(image, at, pages.len() as u64)?;
         if !attachment.writable || !image.writable() {
             return Err(io::Error::from_raw_os_error(EROFS));
         }
-        let pages: Vec<Page> = bytes.chunks(PAGE).map(page).collect();
         for (index, page) in (at..).zip(&pages) {
+            let durable = durable && !(lies && is_load(page));
             image.write(&attachment.host, index, page.clone(), durable);
         }
+        self.drain(key);
         for page in &pages {
             self.count_towards_skew(key, page);
         }
@@ -218,6 +240,7 @@ impl Core {
 
     /// Flushes the cache of an image through an open handle.
     pub(super) fn flush(&mut self, key: &Key, id: u64) -> io::Result<()> {
+        let lies = self.flushes_lie();
         let (image, attachment) = self.port(key, id)?;
         if !attachment.writable {
             return Ok(());
@@ -225,7 +248,7 @@ impl Core {
         if !image.writable() {
             return Err(io::Error::from_raw_os_error(EROFS));
         }
-        image.flush();
+        image.flush_all_but(0, |page| !(lies && is_load(page)));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! mirroring knows. No policy; the verbs and the mirror daemon decide.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -109,6 +110,11 @@ pub(super) struct Image {
     pub(super) pages: Pages,
     cache: BTreeMap<u64, Cached>,
     writes: u64,
+    /// What a host's stale cache shows of pages instead of what is stored (fault
+    /// `stale-read-cache`). Only whoever can write the image looks through it.
+    pub(super) stale: BTreeMap<u64, Page>,
+    /// Pages that cannot be read (fault `unreadable-extent`).
+    pub(super) unreadable: Range<u64>,
     /// Open handles by id.
     pub(super) attached: BTreeMap<u64, Attachment>,
     /// The latest durable writes since the last mirror snapshot, kept while primary.
@@ -127,6 +133,8 @@ impl Image {
             pages: Pages::default(),
             cache: BTreeMap::new(),
             writes: 0,
+            stale: BTreeMap::new(),
+            unreadable: 0..0,
             attached: BTreeMap::new(),
             log: Vec::new(),
             birth,
@@ -154,6 +162,7 @@ impl Image {
 
     /// Takes a write, into the cache unless it has to be durable at once.
     pub(super) fn write(&mut self, host: &str, index: u64, page: Page, durable: bool) {
+        self.stale.remove(&index);
         if durable {
             self.cache.remove(&index);
             self.persist(index, page);
@@ -170,11 +179,32 @@ impl Image {
 
     /// Makes everything in the cache durable, in the order in which it was written.
     pub(super) fn flush(&mut self) {
-        let mut cached: Vec<_> = std::mem::take(&mut self.cache).into_iter().collect();
-        cached.sort_by_key(|(_, c)| c.order);
-        for (index, c) in cached {
-            self.persist(index, c.page);
+        self.flush_all_but(0, |_| true);
+    }
+
+    /// Makes durable what `which` selects of the cache, in the order in which it was written, except
+    /// for the `newest` of them.
+    pub(super) fn flush_all_but(&mut self, newest: usize, which: impl Fn(&Page) -> bool) {
+        let chosen = self.cache.iter().filter(|(_, c)| which(&c.page));
+        let mut order: Vec<_> = chosen.map(|(index, c)| (c.order, *index)).collect();
+        order.sort_unstable();
+        order.truncate(order.len().saturating_sub(newest));
+        for (_, index) in order {
+            if let Some(c) = self.cache.remove(&index) {
+                self.persist(index, c.page);
+            }
         }
+    }
+
+    /// What is in the cache, in the order of pages.
+    pub(super) fn cached(&self) -> impl Iterator<Item = (u64, &Page)> {
+        self.cache.iter().map(|(index, c)| (*index, &c.page))
+    }
+
+    /// Loses what `which` selects of the cache and says where it was.
+    pub(super) fn lose(&mut self, mut which: impl FnMut(u64, &Page) -> bool) -> Vec<u64> {
+        let lost = self.cache.extract_if(.., |index, c| which(*index, &c.page));
+        lost.map(|(index, _)| index).collect()
     }
 
     /// Loses what is cached for a host, or for all of them.

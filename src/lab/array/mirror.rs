@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use super::core::{Core, Key, Now};
 use super::image::{Image, Mirror, Point, SyncInfo, Write, bound};
 use super::pages::{Page, Pages};
-use super::strike::Skew;
+use super::strike::{Skew, carries_load, slowdown};
 use crate::history::event::Site;
-use crate::lab::faults::Fault;
+use crate::lab::faults::{Fault, Moment};
 use crate::lab::world::PAGE;
 
 /// Mirror snapshots kept for a peer that cannot be reached; RBD keeps five and unlinks older ones.
@@ -59,6 +59,8 @@ pub(super) struct Queue {
     /// A member was promoted by force on the peer: the others stay where they are, so that the
     /// group comes up at one instant.
     pub(super) broken: bool,
+    /// A snapshot is due and taken within the next write (fault `torn-in-flight`).
+    pub(super) within_write: bool,
     pub(super) skew: Option<Skew>,
 }
 
@@ -126,11 +128,12 @@ impl Core {
         if mirror.unprotected {
             return None;
         }
-        Some(Member {
+        let member = Member {
             pages: image.pages.clone(),
             log: std::mem::take(&mut image.log),
             demoted,
-        })
+        };
+        Some(self.with_unflushed(key, id, member))
     }
 
     /// Queues a snapshot for the peer. Beyond what is kept, the oldest is folded into its
@@ -214,6 +217,9 @@ impl Core {
             } else {
                 now.lab + interval
             });
+            if self.awaits_write(site, group) {
+                return;
+            }
             self.cut(site, group, now);
         }
     }
@@ -235,6 +241,7 @@ impl Core {
                 {
                     return;
                 }
+                None if self.holds_back(&key) => return,
                 None => self.start(&key, now),
             }
         }
@@ -254,6 +261,10 @@ impl Core {
             }
         }
         let takes = self.config.transfer_fixed + times(self.config.transfer_page, pages);
+        let takes = takes * slowdown(&self.board).unwrap_or(1);
+        if useful && carries_load(&cut) {
+            self.board.moment(Moment::SyncStart);
+        }
         if let Some(queue) = self.queues.get_mut(key) {
             if useful {
                 queue.transfer = Some(Transfer {
@@ -270,6 +281,9 @@ impl Core {
         let target = (site.peer(), id.to_owned());
         if self.images.contains_key(&target) {
             return true;
+        }
+        if self.stays_away(&target) {
+            return false;
         }
         let Some(source) = self.images.get(&(*site, id.to_owned())) else {
             return false;
@@ -307,6 +321,7 @@ impl Core {
         }
         let sizes: BTreeMap<_, _> = deltas.iter().map(|(id, d)| (id.clone(), d.len())).collect();
         self.strike_in_transit(key.0.peer(), &cut, &mut deltas);
+        let loaded = carries_load(&cut);
         for (id, member) in cut.members {
             let info = SyncInfo {
                 time: cut.at,
@@ -314,7 +329,16 @@ impl Core {
                 duration: transfer.due.saturating_sub(transfer.started),
             };
             let delta = deltas.remove(&id).unwrap_or_default();
-            self.deliver((key.0, id), cut.id, member, delta, info);
+            let source = (key.0, id);
+            if self.told_only(&source, &delta) {
+                let mirror = self.images.get_mut(&source).and_then(|i| i.mirror.as_mut());
+                mirror.into_iter().for_each(|m| m.told = Some(info));
+            } else {
+                self.deliver(source, cut.id, member, delta, info);
+            }
+        }
+        if loaded {
+            self.board.moment(Moment::SyncEnd);
         }
     }
 

@@ -2,11 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
 use super::core::Key;
+use super::strike::slowdown;
 use crate::lab::world::PAGE;
 use crate::probe::disk::{Disk, Grants};
+
+/// What one access takes on storage of ordinary speed, on the wall. Too little to be simulated, unless
+/// the storage is slow.
+const ACCESS: Duration = Duration::from_micros(100);
 
 /// One open handle. It dies with its host's power and stays dead; dropping it closes it.
 #[derive(Debug)]
@@ -39,6 +45,7 @@ impl Disk for Port {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let (at, n) = pages(offset, buf.len())?;
+        self.take_time();
         let found = self.array.lock().read(&self.key, self.id, at, n)?;
         for (chunk, page) in buf.chunks_mut(PAGE).zip(found) {
             match page {
@@ -50,15 +57,37 @@ impl Disk for Port {
     }
 
     fn write_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        let (at, _) = pages(offset, buf.len())?;
-        // Without a volatile cache there is nowhere to lose a write.
-        let durable = self.grants.dsync || !self.grants.write_back;
-        let mut core = self.array.lock();
-        core.write(&self.key, self.id, at, buf, durable)
+        self.write(offset, buf, self.grants.dsync)
+    }
+
+    fn write_lazily_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.write(offset, buf, false)
     }
 
     fn flush(&self) -> io::Result<()> {
+        self.take_time();
         self.array.lock().flush(&self.key, self.id)
+    }
+}
+
+impl Port {
+    fn write(&self, offset: u64, buf: &[u8], durable: bool) -> io::Result<()> {
+        let (at, _) = pages(offset, buf.len())?;
+        self.take_time();
+        // Without a volatile cache there is nowhere to lose a write.
+        let durable = durable || !self.grants.write_back;
+        let now = self.array.now();
+        let mut core = self.array.lock();
+        core.cut_within_write(&self.key, self.id, at, buf, now)?;
+        core.write(&self.key, self.id, at, buf, durable)
+    }
+
+    /// Lets the time of one access pass, if the storage is slow (fault `slow-storage`). Whoever
+    /// reads or writes waits, as a guest would.
+    fn take_time(&self) {
+        if let Some(times) = slowdown(&self.array.board) {
+            self.array.clock.access(ACCESS * times);
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use super::core::{Core, Key, Now};
 use super::image::{Mirror, Point, SyncInfo};
 use super::mirror::{Cut, Follow, times};
 use super::status::Outcome;
+use super::strike::slowdown;
 use super::{Code, DemoteInUse, Status};
-use crate::lab::faults::Fault;
+use crate::lab::faults::{Fault, Moment};
 
 /// How an image is to be mirrored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +92,8 @@ impl Core {
                 return Ok(until.saturating_sub(now.lab));
             }
         }
-        Ok(PROMOTION + times(self.config.transfer_page, partial))
+        let takes = PROMOTION + times(self.config.transfer_page, partial);
+        Ok(takes * slowdown(&self.board).unwrap_or(1))
     }
 
     fn promotable(&self, key: &Key, force: bool) -> Outcome {
@@ -127,16 +129,18 @@ impl Core {
             None => key.1.clone(),
         };
         if self.mirror(key)?.primary {
-            self.schedule((key.0, group), spec.interval, now);
+            self.rearm(key, group, spec.interval, now);
             return Ok(());
         }
         self.promotable(key, force)?;
         let incoming = self.mirror(key)?.group.clone();
         let clean = self.mirror(key)?.point.as_ref().is_none_or(|p| p.demoted);
+        self.board.moment(Moment::Promote);
         self.interrupt(key.0.peer(), &incoming, now);
         if force && !clean {
             let queue = self.queues.entry((key.0.peer(), incoming)).or_default();
             queue.broken = true;
+            self.was_forced(key);
         }
         self.strike_at_promotion(key);
         let image = self.image_mut(key)?;
@@ -156,7 +160,7 @@ impl Core {
             queue.broken = false;
         }
         self.cut(key.0, &group, now);
-        self.schedule((key.0, group), spec.interval, now);
+        self.rearm(key, group, spec.interval, now);
         Ok(())
     }
 
@@ -172,6 +176,7 @@ impl Core {
             let text = format!("volume cannot be demoted: image {} is still in use", key.1);
             return status(Code::FailedPrecondition, text);
         }
+        self.board.moment(Moment::Demote);
         self.close_skew(key.0, &group);
         self.image_mut(key)?.flush();
         let id = self.fresh();
@@ -209,9 +214,17 @@ impl Core {
         Ok(())
     }
 
+    /// [`Self::repair`], unless a planted fault has its way.
+    pub(super) fn resync(&mut self, key: &Key, force: bool, now: Now) -> Outcome<bool> {
+        match self.strike_at_resync(key, force) {
+            Some(answer) => answer,
+            None => Ok(self.repair(key, force, now)? && !self.stays_degraded(key, force)),
+        }
+    }
+
     /// Repairs a replica that diverged, if forced, and says whether both sides are demoted and
     /// hold the same final snapshot (`true`) or the replica is on its way (`false`).
-    pub(super) fn resync(&mut self, key: &Key, force: bool, now: Now) -> Outcome<bool> {
+    fn repair(&mut self, key: &Key, force: bool, now: Now) -> Outcome<bool> {
         let Some(image) = self.images.get(key) else {
             let text = format!("image {} is absent: resync recreates it", key.1);
             return status(Code::Aborted, text);
@@ -259,7 +272,7 @@ impl Core {
         self.connected()
             && !here.primary
             && !there.primary
-            && here.history.last() == there.history.last()
+            && (here.history.last() == there.history.last() || self.looks_exchanged(key))
             && (here.demoted.is_some() || there.demoted.is_some())
     }
 

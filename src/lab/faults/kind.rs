@@ -47,6 +47,46 @@ pub enum Fault {
     AckStreamCut,
     /// A VolumeSnapshot stays unready for ever after an error that was cleared.
     SnapshotNeverReady,
+    /// Flushes are acknowledged while the data stays in a cache that is lost.
+    LyingFlush,
+    /// A part of the newest delta is on the promoted replica.
+    MidDeltaPromote,
+    /// The promoted device is shorter than its source.
+    TruncatedDevice,
+    /// The promoted device is longer than its source.
+    EnlargedDevice,
+    /// Reads of an extent of the promoted device fail.
+    UnreadableExtent,
+    /// The guest reads through a cache that holds older data.
+    StaleReadCache,
+    /// `lastSyncTime` advances, data does not.
+    SyncTimeLies,
+    /// A resync copies the older side over the new primary.
+    ResyncOverwritesPrimary,
+    /// A resync deletes the image and does not make it again.
+    ResyncDeletesGoodImage,
+    /// A resync is said to go on and never begins.
+    ResyncNeverProgresses,
+    /// A volume that is whole again is called degraded for ever.
+    DegradedForever,
+    /// The snapshot schedule is not set after a failover.
+    ScheduleNotRearmed,
+    /// The way back copies up to the latest mirror snapshot and no further.
+    ResyncToLastSnapshot,
+    /// A planned promotion is refused as busy and forced in silence.
+    BusyPromoteForced,
+    /// The image is demoted behind an object that says primary.
+    BackendDemoted,
+    /// A delta is lost for good while the replica counts as idle and whole.
+    ReplicaCorruptIdle,
+    /// Legal: a write under way at the cut is torn on the replica.
+    TornInFlight,
+    /// Legal: writes that no flush covered are lost.
+    UnsyncedRollback,
+    /// Legal: some of the writes that no flush covered are kept, in any order.
+    ReorderWithoutBarrier,
+    /// Legal: storage is many times slower.
+    SlowStorage,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.
@@ -54,9 +94,9 @@ pub enum Fault {
 pub enum Moment {
     /// Every VM of the first trial writes.
     Load,
-    /// A mirror snapshot begins to cross.
+    /// A mirror snapshot with writes of a load begins to cross.
     SyncStart,
-    /// A mirror snapshot has crossed.
+    /// A mirror snapshot with writes of a load has crossed.
     SyncEnd,
     /// A volume is being demoted.
     Demote,

@@ -103,6 +103,11 @@ impl Disk for Frozen {
         self.disk.write_at(offset, buf)
     }
 
+    fn write_lazily_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.freezer.pass();
+        self.disk.write_lazily_at(offset, buf)
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.freezer.pass();
         self.disk.flush()

@@ -220,6 +220,13 @@ impl Disk for Plugged {
         self.access(|| self.disk.write_at(offset, buf))
     }
 
+    fn write_lazily_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        self.access(|| self.disk.write_lazily_at(offset, buf))
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.access(|| self.disk.flush())
     }

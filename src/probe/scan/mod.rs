@@ -177,7 +177,9 @@ impl Reader<'_> {
         };
         let stretch = usize::try_from(last - first + 1).unwrap_or(1) * CELL;
         let bytes = &mut buffer.bytes_mut()[..stretch];
-        let whole = self.disk.read_at(first * CELL as u64, bytes).is_ok();
+        // A device that shrank is not asked for what lies beyond its end.
+        let whole = last < self.disk.size() / CELL as u64
+            && self.disk.read_at(first * CELL as u64, bytes).is_ok();
         for &cell in run {
             let state = if whole {
                 let at = usize::try_from(cell - first).unwrap_or(0);

@@ -3,8 +3,13 @@
 //!
 //! A fault of the replication phase damages the delta in transit ([`transit`]) and strikes once
 //! per consistency group: it strikes again only when later data has healed the damage. A fault of
-//! the promotion phase damages what is promoted ([`promotion`]).
+//! the promotion phase damages what is promoted ([`promotion`]) or the device that it is
+//! ([`device`]). Faults of the write-back cache, legal ones too, are in [`cache`]; those of what the
+//! sides know of each other in [`peer`].
 
+mod cache;
+mod device;
+mod peer;
 mod promotion;
 mod transit;
 
@@ -12,10 +17,12 @@ mod transit;
 mod tests;
 
 use super::core::{Core, Key};
-use super::pages::{Page, Pages, same};
+use super::mirror::Cut;
+use super::pages::{Page, Pages, page, same};
 use crate::history::event::Site;
-use crate::lab::faults::Fault;
-use crate::probe::cell::{Header, Kind};
+use crate::lab::faults::{Board, Fault};
+use crate::lab::world::PAGE;
+use crate::probe::cell::{Header, Kind, SECTOR, SECTORS};
 use crate::probe::layout::mix;
 
 /// By how many durability ranks a write must have been issued after another one to be certain that
@@ -58,6 +65,44 @@ fn ledger(page: &Page) -> Option<Header> {
 /// The header of a ledger cell written under load.
 fn loaded(page: &Page) -> Option<Header> {
     ledger(page).filter(|h| h.kind != Kind::Fill)
+}
+
+/// Whether a page is a ledger cell written under load.
+pub(super) fn is_load(page: &Page) -> bool {
+    loaded(page).is_some()
+}
+
+/// Whether a mirror snapshot brings anything written under load.
+pub(super) fn carries_load(cut: &Cut) -> bool {
+    let mut writes = cut.members.values().flat_map(|member| &member.log);
+    writes.any(|write| is_load(&write.new))
+}
+
+/// How many times slower than ordinary the storage is (fault `slow-storage`).
+pub(super) fn slowdown(board: &Board) -> Option<u32> {
+    let times = board.param(Fault::SlowStorage, "times")?;
+    u32::try_from(times).ok()
+}
+
+/// Whether a ledger owns the whole image: its first cell is a fill.
+fn is_raw(pages: &Pages) -> bool {
+    pages
+        .get(0)
+        .is_some_and(|page| Header::decode(&page).is_some())
+}
+
+/// A page in the middle of being overwritten: the first half of its sectors is new.
+fn halves(new: &[u8; PAGE], old: &Page) -> Page {
+    let mut bytes = *new;
+    let before: &[u8; PAGE] = old.as_deref().unwrap_or(&[0; PAGE]);
+    let half = SECTORS / 2 * SECTOR;
+    bytes[half..].copy_from_slice(&before[half..]);
+    page(&bytes)
+}
+
+/// One of two, by seed, the same for the same page and salt.
+fn coin(seed: u64, index: u64, salt: u64) -> bool {
+    mix(seed ^ mix(index ^ mix(salt))) & 1 == 0
 }
 
 /// Pages that carry a fill cell, neither the first nor the last cell of their volume if others
@@ -177,11 +222,17 @@ impl Core {
     }
 
     /// The content that a demotion sends instead of the final one: the newest earlier state that
-    /// lacks something (fault `relocate-without-final-sync`).
+    /// lacks something (fault `relocate-without-final-sync`; on the way back
+    /// `resync-to-last-snapshot`).
     pub(super) fn without_final_sync(&mut self, key: &Key) -> Option<Pages> {
-        if !self.board.armed(Fault::RelocateWithoutFinalSync) {
+        let back = Fault::ResyncToLastSnapshot;
+        let fault = if key.0 == Site::Secondary && self.board.armed(back) {
+            back
+        } else if self.board.armed(Fault::RelocateWithoutFinalSync) {
+            Fault::RelocateWithoutFinalSync
+        } else {
             return None;
-        }
+        };
         let image = self.images.get(key).filter(|i| has_ledger(&i.pages))?;
         let group = image.mirror.as_ref()?.group.clone();
         let waiting = self.queues.get(&(key.0, group)).into_iter();
@@ -201,7 +252,7 @@ impl Core {
             })?
             .clone();
         self.struck(
-            Fault::RelocateWithoutFinalSync,
+            fault,
             key,
             0,
             "demoted with an earlier snapshot as the final one",

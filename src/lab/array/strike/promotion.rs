@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{fills, has_ledger, intact, ledger, loaded};
+use super::{fills, halves, has_ledger, intact, is_load, is_raw, ledger, loaded};
 use crate::lab::array::core::{Core, Key};
 use crate::lab::array::image::Write;
 use crate::lab::array::pages::{Page, Pages, page};
 use crate::lab::faults::Fault;
 use crate::lab::world::PAGE;
-use crate::probe::cell::{Header, SECTOR, SECTORS};
+use crate::probe::cell::{SECTOR, SECTORS};
 use crate::probe::layout::mix;
 
 /// How many snapshots back the fault `older-point` goes, if there are as many.
@@ -27,6 +27,9 @@ impl Core {
         if self.board.armed(Fault::OlderPoint) {
             self.older_point(key);
         }
+        if self.board.armed(Fault::MidDeltaPromote) {
+            self.mid_delta(key);
+        }
         if self.board.armed(Fault::SwapVolumes) {
             self.swap(key, &carriers);
         }
@@ -42,6 +45,7 @@ impl Core {
                 self.damage(fault, key);
             }
         }
+        self.strike_device(key, &carriers);
     }
 
     /// The images of the same group on the same site that carry a ledger, in order.
@@ -113,6 +117,34 @@ impl Core {
         self.struck(Fault::OlderPoint, key, 0, "an older snapshot than claimed");
     }
 
+    /// Leaves on the replica a part of the delta that was crossing when the primary went dark, in the
+    /// order of addresses, as a copy straight into the volume does (replication.md F26). A planned
+    /// promotion has nothing crossing.
+    fn mid_delta(&mut self, key: &Key) {
+        let fault = Fault::MidDeltaPromote;
+        let percent = self.board.param(fault, "percent").unwrap_or(0);
+        let source = self.images.get(&(key.0.peer(), key.1.clone()));
+        let point = self
+            .images
+            .get(key)
+            .and_then(|i| i.mirror.as_ref()?.point.as_ref());
+        let (Some(source), Some(point)) = (source.filter(|s| s.writable()), point) else {
+            return;
+        };
+        let mut delta = point.truth.delta(&source.pages);
+        let share = usize::try_from(percent.clamp(0, 100)).unwrap_or(0);
+        delta.truncate(delta.len() * share / 100);
+        let Some((first, _)) = delta.iter().find(|(_, page)| is_load(page)) else {
+            return;
+        };
+        let (first, mut pages) = (*first, point.pages.clone());
+        for (index, page) in delta {
+            pages.set(index, page);
+        }
+        self.replace(key, pages);
+        self.struck(fault, key, first, "a part of the newest delta applied");
+    }
+
     /// Exchanges the replica being promoted with another that waits for its promotion: of equal size
     /// and with its ledger laid the same way, or neither guest could open what it gets. One of the
     /// same VM if there is one, else another VM's.
@@ -161,13 +193,6 @@ impl Core {
     }
 }
 
-/// Whether a ledger owns the whole image: its first cell is a fill.
-fn is_raw(pages: &Pages) -> bool {
-    pages
-        .get(0)
-        .is_some_and(|page| Header::decode(&page).is_some())
-}
-
 /// Leaves the second half of the newest overwritten cell as it was before.
 fn tear(pages: &mut Pages, recent: &[&Write]) -> Option<(u64, &'static str)> {
     let present = |w: &&&Write| loaded(&w.new).is_some() && intact(&pages.get(w.index), &w.new);
@@ -176,11 +201,7 @@ fn tear(pages: &mut Pages, recent: &[&Write]) -> Option<(u64, &'static str)> {
         .clone()
         .find(|w| present(w) && loaded(&w.old).is_some());
     let write = over.or_else(|| newest.clone().find(present))?;
-    let mut bytes = **write.new.as_ref()?;
-    let before: &[u8; PAGE] = write.old.as_deref().unwrap_or(&[0; PAGE]);
-    let half = SECTORS / 2 * SECTOR;
-    bytes[half..].copy_from_slice(&before[half..]);
-    pages.set(write.index, page(&bytes));
+    pages.set(write.index, halves(write.new.as_deref()?, &write.old));
     Some((
         write.index,
         "second half of the sectors from the write before",

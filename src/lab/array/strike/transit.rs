@@ -8,6 +8,7 @@ use crate::lab::array::core::{Core, Key};
 use crate::lab::array::mirror::{Cut, Member};
 use crate::lab::array::pages::Page;
 use crate::lab::faults::Fault;
+use crate::probe::cell::Kind;
 
 /// By how many pages a misdirected write misses.
 const MISS: u64 = 8;
@@ -37,6 +38,7 @@ impl Core {
             Fault::ReorderAcrossBarrier,
             Fault::MisdirectedWrite,
             Fault::SkippedExtent,
+            Fault::ReplicaCorruptIdle,
         ] {
             if !self.board.armed(fault) || self.stands(fault, site, cut, deltas) {
                 continue;
@@ -45,6 +47,7 @@ impl Core {
                 Fault::DropAckedWrite => self.drop_write(fault, site, cut, deltas, false),
                 Fault::ReorderAcrossBarrier => self.drop_write(fault, site, cut, deltas, true),
                 Fault::MisdirectedWrite => self.misdirect(site, cut, deltas),
+                Fault::ReplicaCorruptIdle => self.lose_delta(site, cut, deltas),
                 _ => self.skip_extent(site, cut, deltas),
             }
         }
@@ -129,6 +132,33 @@ impl Core {
             wrong,
             "write landed 8 pages further on",
         );
+    }
+
+    /// Loses everything of the load that a delta brings. Later deltas are made against a snapshot that
+    /// holds it, so nothing but an overwrite heals the replica, which still counts as idle and whole.
+    fn lose_delta(&mut self, site: Site, cut: &Cut, deltas: &mut Deltas) {
+        if cut.members.values().any(|member| member.demoted) {
+            // Nothing comes after it that could show the loss as anything but an older point.
+            return;
+        }
+        for (id, delta) in deltas {
+            let kept = |page: &Page| loaded(page).is_none();
+            let gone = delta.iter().filter(|(_, page)| !kept(page));
+            // A log cell stays damaged longest: its ring comes round last.
+            let (mut log, mut any) = (None, None);
+            for (index, page) in gone {
+                any.get_or_insert(*index);
+                if loaded(page).is_some_and(|h| h.kind == Kind::Log) {
+                    log.get_or_insert(*index);
+                }
+            }
+            if let Some(first) = log.or(any) {
+                delta.retain(|(_, page)| kept(page));
+                let key = (site, id.clone());
+                let detail = "a delta lost with the snapshot that was trimmed under it";
+                self.struck(Fault::ReplicaCorruptIdle, &key, first, detail);
+            }
+        }
     }
 
     fn skip_extent(&mut self, site: Site, cut: &Cut, deltas: &mut Deltas) {

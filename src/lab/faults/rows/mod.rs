@@ -12,6 +12,7 @@ const BOOT: &str = "boot.replicated";
 const RELOCATE: &str = "relocate.zero-loss";
 const NODE_DOWN: &str = "failover.unplanned.node-down";
 const PRIMARY_UP: &str = "failover.unplanned.primary-up";
+const FAILBACK: &str = "failback.resync";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[

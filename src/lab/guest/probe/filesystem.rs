@@ -121,6 +121,10 @@ impl Disk for Extent {
         self.disk.write_at(self.at(offset, buf.len())?, buf)
     }
 
+    fn write_lazily_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.disk.write_lazily_at(self.at(offset, buf.len())?, buf)
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.disk.flush()
     }

@@ -3,6 +3,10 @@
 //! The load is what a strict probe writes: a log ring that ping-pongs over two volumes and a hot
 //! writer on each, every write durable before the next is issued.
 
+mod cache;
+mod device;
+mod peer;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -34,10 +38,33 @@ struct Load {
     /// Every acknowledged write in order: where, what, when issued and when durable, in ranks.
     acked: Vec<(Address, Version, u64, u64)>,
     clock: u64,
+    /// Where the guest writes.
+    side: Site,
 }
 
 fn key(site: Site, volume: usize) -> Key {
     (site, VOLUMES[volume].into())
+}
+
+fn header(kind: Kind, (writer, wseq): Version, to: Address, dep: u64) -> Header {
+    Header {
+        kind,
+        run_id: [1; 16],
+        vol_id: [to.volume + 1; 16],
+        incarnation: 5,
+        writer,
+        op_index: 0,
+        op_len: 1,
+        wseq,
+        gseq: dep + 1,
+        cell: to.cell,
+        prev_wseq: 0,
+        dep,
+        chain: 0,
+        mono_ns: 0,
+        token: 0,
+        real_s: 0,
+    }
 }
 
 impl Load {
@@ -60,6 +87,7 @@ impl Load {
             wseq: BTreeMap::new(),
             acked: Vec::new(),
             clock: 0,
+            side: Primary,
         };
         for volume in 0..2 {
             let image = key(Primary, volume);
@@ -81,28 +109,14 @@ impl Load {
     }
 
     fn put(&mut self, kind: Kind, writer: u32, wseq: u64, to: Address) {
-        let header = Header {
-            kind,
-            run_id: [1; 16],
-            vol_id: [to.volume + 1; 16],
-            incarnation: 5,
-            writer,
-            op_index: 0,
-            op_len: 1,
-            wseq,
-            gseq: self.rank + 1,
-            cell: to.cell,
-            prev_wseq: 0,
-            dep: self.rank,
-            chain: 0,
-            mono_ns: 0,
-            token: 0,
-            real_s: 0,
-        };
+        let header = header(kind, (writer, wseq), to, self.rank);
         let mut bytes = [0; PAGE];
         header.encode(SEED, &mut bytes);
-        let image = key(Primary, usize::from(to.volume));
+        let image = key(self.side, usize::from(to.volume));
         let open = self.core.attach(&image, "n", true).unwrap();
+        self.core
+            .cut_within_write(&image, open, to.cell, &bytes, at(self.clock))
+            .unwrap();
         self.core
             .write(&image, open, to.cell, &bytes, true)
             .unwrap();
@@ -165,6 +179,7 @@ impl Load {
     /// The primary goes dark under load; the replicas are promoted by force.
     fn fail_over(&mut self) {
         self.core.down.insert(Primary);
+        self.side = Secondary;
         for volume in 0..2 {
             self.core
                 .promote(
