@@ -218,7 +218,7 @@ impl Core {
     pub(super) fn resync(&mut self, key: &Key, force: bool, now: Now) -> Outcome<bool> {
         match self.strike_at_resync(key, force) {
             Some(answer) => answer,
-            None => Ok(self.repair(key, force, now)? && !self.stays_degraded(key, force)),
+            None => self.repair(key, force, now),
         }
     }
 

@@ -67,7 +67,7 @@ pub enum Fault {
     ResyncDeletesGoodImage,
     /// A resync is said to go on and never begins.
     ResyncNeverProgresses,
-    /// A volume that is whole again is called degraded for ever.
+    /// A volume that follows again is called split and degraded for ever.
     DegradedForever,
     /// The snapshot schedule is not set after a failover.
     ScheduleNotRearmed,

@@ -72,7 +72,7 @@ impl Core {
         self.schedule((key.0, group), interval.filter(|_| !forgotten), now);
     }
 
-    /// What a planted fault makes of a forced resync; `None` lets it be done.
+    /// What a planted fault makes of a resync; `None` lets it be done.
     pub(in crate::lab::array) fn strike_at_resync(
         &mut self,
         key: &Key,
@@ -80,8 +80,18 @@ impl Core {
     ) -> Option<Outcome<bool>> {
         let mirror = self.images.get(key)?.mirror.as_ref()?;
         let secondary = !mirror.primary;
-        let once = mirror.born_at_demote == self.images.get(key).map(|i| i.birth);
-        if !force || !secondary || !self.carries(key) {
+        let born_at_demote = mirror.born_at_demote;
+        let once = born_at_demote == self.images.get(key).map(|i| i.birth);
+        if !secondary || !self.carries(key) {
+            return None;
+        }
+        // An image that was never demoted since it was made, and is asked to resync, was made by one.
+        if born_at_demote.is_none() && self.board.armed(Fault::DegradedForever) {
+            let detail = "follows again and is still called split";
+            self.struck(Fault::DegradedForever, key, 0, detail);
+            return Some(split());
+        }
+        if !force {
             return None;
         }
         if self.board.armed(Fault::ResyncNeverProgresses) {
@@ -95,8 +105,7 @@ impl Core {
             self.images.remove(key);
             let fault = Fault::ResyncDeletesGoodImage;
             self.struck(fault, key, 0, "deleted and not made again");
-            let text = "awaiting initial resync due to split brain";
-            return Some(Err(Status::new(Code::Unavailable, text)));
+            return Some(split());
         }
         None
     }
@@ -118,20 +127,15 @@ impl Core {
         }
     }
 
-    /// Whether a resync that is done is not told (fault `degraded-forever`).
-    pub(in crate::lab::array) fn stays_degraded(&mut self, key: &Key, force: bool) -> bool {
-        let fault = Fault::DegradedForever;
-        let stays = force && self.board.armed(fault) && self.carries(key);
-        if stays {
-            self.struck(fault, key, 0, "resynced and still called degraded");
-        }
-        stays
-    }
-
     /// Whether an image that a resync deleted is never made again.
     pub(in crate::lab::array) fn stays_away(&self, key: &Key) -> bool {
         let fault = Fault::ResyncDeletesGoodImage;
         let mut strikes = self.strikes.iter();
         strikes.any(|s| s.fault == fault && s.site == key.0 && s.image == key.1)
     }
+}
+
+fn split() -> Outcome<bool> {
+    let text = "awaiting initial resync due to split brain";
+    Err(Status::new(Code::Unavailable, text))
 }

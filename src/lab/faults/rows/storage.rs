@@ -288,7 +288,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .entries(&["19", "F3"])
     .at(Place::Array, Phase::Reprotect)
     .seen_in(FAILBACK)
-    .fires(&["D1"])
+    .fires(&["D1", "S3"])
     .sources(&["ceph-csi#3209: a spurious split-brain resyncs from the older copy"]),
     FaultSpec::lab(
         Fault::ResyncDeletesGoodImage,
@@ -313,7 +313,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     FaultSpec::lab(
         Fault::DegradedForever,
         "degraded-forever",
-        "a volume that is whole again after a split brain is called degraded for ever",
+        "a volume that follows again after a split brain is called split and degraded for ever",
     )
     .entries(&["F6"])
     .at(Place::Array, Phase::Reprotect)

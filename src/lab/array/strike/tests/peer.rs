@@ -139,17 +139,21 @@ fn a_resync_that_never_begins_leaves_the_diverged_image() {
 }
 
 #[test]
-fn an_equal_replica_is_called_degraded_for_ever() {
-    for (fault, ready) in [(None, true), (Some(Fault::DegradedForever), false)] {
+fn a_replica_that_follows_again_is_called_split_for_ever() {
+    for (fault, answer) in [
+        (None, Ok(false)),
+        (Some(Fault::DegradedForever), Err(Code::Unavailable)),
+    ] {
         let (mut load, _) = returning(fault);
         load.run();
-        for volume in 0..2 {
-            let new = key(Secondary, volume);
-            load.core.demote(&new, at(load.clock)).unwrap();
+        let old = key(Primary, 0);
+        for force in [true, false] {
+            let said = load.core.resync(&old, force, at(load.clock));
+            assert_eq!(said.map_err(|e| e.code), answer, "{fault:?}");
         }
-        load.settle();
-        let answer = load.core.resync(&key(Primary, 0), true, at(load.clock));
-        assert_eq!(answer, Ok(ready), "{fault:?}");
+        let told = load.core.info(&key(Secondary, 0)).unwrap().time;
+        load.run();
+        assert!(load.core.info(&key(Secondary, 0)).unwrap().time > told);
     }
 }
 
