@@ -116,6 +116,12 @@ faults! {
     unsynced_rollback: "unsynced-rollback",
     slow_storage: "slow-storage",
     reorder_without_barrier: "reorder-without-barrier",
+    resync_overwrites_primary: "resync-overwrites-primary",
+    resync_deletes_good_image: "resync-deletes-good-image",
+    resync_never_progresses: "resync-never-progresses",
+    degraded_forever: "degraded-forever",
+    schedule_not_rearmed: "schedule-not-rearmed",
+    resync_to_last_snapshot: "resync-to-last-snapshot",
 }
 
 /// Whether a run can come to the verdict that a row ordains.

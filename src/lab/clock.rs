@@ -29,8 +29,7 @@ impl LabClock {
     /// scaled.
     #[expect(
         clippy::disallowed_methods,
-        clippy::unused_self,
-        reason = "simulated storage takes its time here; reads as what it is at the call"
+        reason = "simulated storage takes its time here and nowhere else"
     )]
     pub fn access(&self, takes: Duration) {
         std::thread::sleep(takes);

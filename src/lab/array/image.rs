@@ -203,8 +203,13 @@ impl Image {
 
     /// Loses what `which` selects of the cache and says where it was.
     pub(super) fn lose(&mut self, mut which: impl FnMut(u64, &Page) -> bool) -> Vec<u64> {
-        let lost = self.cache.extract_if(.., |index, c| which(*index, &c.page));
-        lost.map(|(index, _)| index).collect()
+        let mut lost = Vec::new();
+        self.cache.retain(|index, c| {
+            let gone = which(*index, &c.page);
+            lost.extend(gone.then_some(*index));
+            !gone
+        });
+        lost
     }
 
     /// Loses what is cached for a host, or for all of them.

@@ -332,7 +332,9 @@ impl Core {
             let source = (key.0, id);
             if self.told_only(&source, &delta) {
                 let mirror = self.images.get_mut(&source).and_then(|i| i.mirror.as_mut());
-                mirror.into_iter().for_each(|m| m.told = Some(info));
+                if let Some(mirror) = mirror {
+                    mirror.told = Some(info);
+                }
             } else {
                 self.deliver(source, cut.id, member, delta, info);
             }

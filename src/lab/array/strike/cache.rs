@@ -6,6 +6,7 @@ use std::io;
 use super::{coin, halves, is_load};
 use crate::history::event::Site;
 use crate::lab::array::core::{Core, Key, Now};
+use crate::lab::array::image::Image;
 use crate::lab::array::mirror::Member;
 use crate::lab::array::pages::{Page, page};
 use crate::lab::faults::Fault;
@@ -72,7 +73,7 @@ impl Core {
         }
         let seed = self.config.seed;
         let cached: Vec<(u64, Page)> = (self.images.get(key).into_iter())
-            .flat_map(|image| image.cached())
+            .flat_map(Image::cached)
             .filter(|(index, page)| is_load(page) && coin(seed, *index, cut))
             .map(|(index, page)| (index, page.clone()))
             .collect();

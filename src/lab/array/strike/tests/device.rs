@@ -69,10 +69,9 @@ fn a_stale_cache_shows_older_cells_while_the_storage_is_right() {
     let second = load.core.attach(&clone, "m", true).unwrap();
     let seen = load.core.read(&image, guest, 0, CELLS).unwrap();
     let truth = load.core.read(&clone, second, 0, CELLS).unwrap();
-    let differ = (0..CELLS as usize).filter(|n| seen[*n] != truth[*n]);
-    let differ: Vec<usize> = differ.collect();
-    assert_eq!(differ.len(), 5);
-    assert_eq!(differ[0] as u64, struck.page);
+    let pairs = (0..CELLS).zip(seen.iter().zip(&truth));
+    let differ: Vec<u64> = pairs.filter(|(_, (a, b))| a != b).map(|(n, _)| n).collect();
+    assert_eq!((differ.len(), differ[0]), (5, struck.page));
     load.core
         .write(&image, guest, struck.page, &[9; PAGE], true)
         .unwrap();

@@ -199,7 +199,9 @@ fn moments_come_when_load_crosses_and_when_a_volume_changes_sides() {
     load.run();
     assert!(sides.iter().all(|f| armed(&load, *f)));
     assert!(!armed(&load, Fault::TwoLiveWriters));
-    sides.iter().for_each(|fault| load.core.board.heal(*fault));
+    for fault in sides {
+        load.core.board.heal(fault);
+    }
     load.settle();
     load.settle();
     load.relocate();
