@@ -61,6 +61,19 @@ fn what_the_sites_lack_is_told_before_anything_is_done() {
             "secondary",
         ],
     );
+    let (start, end) = (plan.find("faults:"), plan.find("deadlines:"));
+    let (start, end) = start.zip(end).expect("both keys");
+    let powerless = format!("{}{}", &plan[..start], &plan[end..]);
+    refused(
+        dir,
+        &powerless,
+        2,
+        &[
+            "failover.unplanned.node-down",
+            "faults.powerOff",
+            "faults.powerOn",
+        ],
+    );
     let storage = plan.replace("storageClass: lab-block", "storageClass: absent");
     assert_ne!(storage, plan);
     refused(dir, &storage, 3, &["StorageClass absent"]);

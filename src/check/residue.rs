@@ -2,7 +2,10 @@
 
 use super::case::Case;
 use super::finding::Finding;
-use crate::history::event::{Fact, Site};
+use crate::history::event::{Fact, Outcome, Site};
+
+/// The step that takes everything back.
+const HEAL: &str = "heal";
 
 /// O4, once per trial.
 pub(super) fn check(case: &Case<'_>) -> Finding {
@@ -37,7 +40,12 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
                 )
             })
             .collect();
-        return Finding::fail(format!("{} objects were left behind", left.len())).witnesses(&left);
+        let said = format!("{} objects were left behind", left.len());
+        return match unheard(case, started) {
+            Some(why) => Finding::unsure(format!("{said}, but they could not be removed: {why}")),
+            None => Finding::fail(said),
+        }
+        .witnesses(&left);
     }
     let unseen: Vec<_> = [Site::Primary, Site::Secondary]
         .into_iter()
@@ -51,4 +59,19 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
         "both sites were swept and nothing is left, event {seq}"
     ))
     .limit("only objects of kinds that virtproof makes are looked for")
+}
+
+/// Why cleanup could not be done at all, if no API took its orders: what is left then says nothing
+/// about whether it can be removed.
+fn unheard<'a>(case: &Case<'a>, started: usize) -> Option<&'a str> {
+    let later = case.history.events.iter().skip(started);
+    let own = later.filter(|event| event.trial.as_deref() == Some(case.trial.name));
+    let ended = own.filter_map(|event| match &event.fact {
+        Fact::StepEnded { step, outcome } if step == HEAL => Some(outcome),
+        _ => None,
+    });
+    match ended.last() {
+        Some(Outcome::Unknown(why)) => Some(why),
+        _ => None,
+    }
 }

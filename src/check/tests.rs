@@ -968,6 +968,22 @@ fn residue_is_o4_and_an_unswept_site_is_no_pass() {
     });
     let verdict = kit.verdict("O4");
     assert_eq!((verdict.status, verdict.subject.as_str()), (Fail, ""));
+    let heal = |outcome| Fact::StepEnded {
+        step: "heal".into(),
+        outcome,
+    };
+    let late = FAULT + 6_999 * MS;
+    kit.add(late, heal(Outcome::Failed("it keeps its finalizer".into())));
+    assert_eq!(kit.status("O4"), Fail);
+    // No API took the orders to remove it, so nobody knows whether it can be removed.
+    kit.change(|fact| {
+        if let Fact::StepEnded { step, outcome } = fact
+            && step == "heal"
+        {
+            *outcome = Outcome::Unknown("HTTP 429".into());
+        }
+    });
+    assert_eq!(kit.status("O4"), Inconclusive);
     let mut kit = Kit::relocate(3);
     kit.change(|fact| {
         if let Fact::Swept { sites, .. } = fact {

@@ -1,5 +1,8 @@
-//! One HTTP exchange with an API server: size limit, time limit, the few safe retries, and both
-//! error shapes (a `Status` object, or plain text as KubeVirt's GET subresources send).
+//! One HTTP exchange with an API server: size limit, time limit, the safe retries, and both error
+//! shapes (a `Status` object, or plain text as KubeVirt's GET subresources send).
+//!
+//! An error answer does not say that nothing was done: a server that gives up on etcd or on a
+//! webhook, and a connection that breaks, leave it open. So only what may be done twice is repeated.
 
 use std::time::Duration;
 
@@ -12,16 +15,22 @@ use serde_json::Value;
 
 use super::error::{Error, Tried, chain};
 use super::kind::ObjRef;
-use super::wait::pause;
+use super::wait::{builder, pause};
 
 /// Largest answer that is read. A list page of 500 VMs stays well below it.
 const MAX_BODY: usize = 64 << 20;
 /// How long one attempt may take. Webhooks may use 30 s, and KubeVirt's freeze more than 10 s.
 const ATTEMPT: Duration = Duration::from_secs(60);
-/// How often a call that the server did not take is repeated.
+/// How often a call that failed on the server, or broke off, is repeated.
 const RETRIES: usize = 5;
+/// How long a server that asks to be left alone for a while (429) is asked again.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest `Retry-After` that is waited out; a longer one is asked about in between.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Longest text of a server that goes into an error.
 const MAX_MESSAGE: usize = 600;
+/// The media type of a list of operations.
+pub(super) const JSON_PATCH: &str = "application/json-patch+json";
 
 /// A whole answer.
 #[derive(Debug)]
@@ -34,6 +43,14 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
+/// An attempt without a whole answer.
+enum Failed {
+    /// It may not be made again: no connection, too long, too large, or no credentials.
+    Finally(Error),
+    /// The connection broke under it.
+    Broke(Error),
+}
+
 /// The server as a caller sees it.
 pub(super) struct Server<'a> {
     /// Its client.
@@ -44,31 +61,41 @@ pub(super) struct Server<'a> {
 
 impl Server<'_> {
     /// Sends a request and reads the whole answer, whatever its status. Repeats what the server said
-    /// it did not take (429), and reads that a proxy or an aggregated API could not serve (503, 504).
+    /// it did not take (429), when it says; and what failed there or broke off (5xx, a patch that
+    /// met another writer) if it may be done twice.
     pub(super) async fn exchange(
         &self,
         tried: &Tried,
         request: &Request<Vec<u8>>,
     ) -> Result<Answer, Error> {
-        let mut delays = backon::ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_secs(2))
-            .with_max_times(RETRIES)
-            .with_jitter()
-            .build();
+        let (twice, started) = (harmless_twice(request), tokio::time::Instant::now());
+        let (mut delays, mut asked) = (builder().build(), builder().build());
+        let mut failures = 0;
         loop {
-            let answer = self.once(tried, request.clone()).await?;
-            if !may_repeat(request.method(), &answer) {
-                return Ok(answer);
-            }
-            let Some(delay) = delays.next() else {
-                return Ok(answer);
+            let got = self.once(tried, request.clone()).await;
+            let wait = match &got {
+                Err(Failed::Broke(_)) if twice => None,
+                Ok(answer) if twice && failed(request, answer) => None,
+                Ok(answer) => match retry_after(answer) {
+                    Some(wait) if started.elapsed() < PATIENCE => Some(wait),
+                    _ => return done(got),
+                },
+                Err(_) => return done(got),
+            };
+            let delay = if let Some(wait) = wait {
+                asked.next().map(|own| own.max(wait))
+            } else {
+                failures += 1;
+                delays.next().filter(|_| failures <= RETRIES)
+            };
+            let Some(delay) = delay else {
+                return done(got);
             };
             pause(delay).await;
         }
     }
 
-    async fn once(&self, tried: &Tried, request: Request<Vec<u8>>) -> Result<Answer, Error> {
+    async fn once(&self, tried: &Tried, request: Request<Vec<u8>>) -> Result<Answer, Failed> {
         let unreachable = |seen: String| Error::Unreachable {
             tried: tried.clone(),
             url: self.url.to_owned(),
@@ -80,21 +107,23 @@ impl Server<'_> {
                     .send(request.map(Body::from))
                     .await
                     .map_err(|e| match &e {
-                        kube::Error::Auth(_) => Error::Unauthorized {
+                        kube::Error::Auth(_) => Failed::Finally(Error::Unauthorized {
                             tried: tried.clone(),
                             message: chain(&e),
-                        },
-                        _ => unreachable(chain(&e)),
+                        }),
+                        _ if connected(&e) => Failed::Broke(unreachable(chain(&e))),
+                        _ => Failed::Finally(unreachable(chain(&e))),
                     })?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, MAX_BODY).collect().await.map_err(|e| {
                 if e.is::<http_body_util::LengthLimitError>() {
-                    Error::Answer {
+                    Failed::Finally(Error::Answer {
                         tried: tried.clone(),
                         why: format!("it is larger than {MAX_BODY} bytes"),
-                    }
+                    })
                 } else {
-                    unreachable(format!("the answer broke off: {}", chain(e.as_ref())))
+                    let why = format!("the answer broke off: {}", chain(e.as_ref()));
+                    Failed::Broke(unreachable(why))
                 }
             })?;
             Ok(Answer {
@@ -105,9 +134,31 @@ impl Server<'_> {
         };
         match tokio::time::timeout(ATTEMPT, exchange).await {
             Ok(done) => done,
-            Err(_elapsed) => Err(unreachable(format!("no answer within {ATTEMPT:?}"))),
+            Err(_elapsed) => {
+                let why = format!("no answer within {ATTEMPT:?}");
+                Err(Failed::Finally(unreachable(why)))
+            }
         }
     }
+}
+
+fn done(got: Result<Answer, Failed>) -> Result<Answer, Error> {
+    got.map_err(|failed| match failed {
+        Failed::Finally(error) | Failed::Broke(error) => error,
+    })
+}
+
+/// Whether there was a connection when a call failed. Without one the site may be down, which is
+/// the callers' business.
+fn connected(error: &kube::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(next) = cause {
+        if let Some(client) = next.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return !client.is_connect();
+        }
+        cause = next.source();
+    }
+    false
 }
 
 /// Builds a JSON request; `body` is the content type and the body.
@@ -144,12 +195,45 @@ pub(super) fn sound(tried: &Tried, object: &ObjRef) -> Result<(), Error> {
     }
 }
 
-fn may_repeat(method: &Method, answer: &Answer) -> bool {
-    match answer.status {
-        StatusCode::TOO_MANY_REQUESTS => answer.headers.contains_key(http::header::RETRY_AFTER),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => method == Method::GET,
+/// Whether a request may be sent again although the one before may have been carried out. Creations
+/// bear fixed names, so that a second one meets the object of the first, and reviews change nothing;
+/// merge patches and applications come to the same state; deletions name a UID. A JSON patch may
+/// test the state before it, and KubeVirt's PUTs are orders.
+fn harmless_twice(request: &Request<Vec<u8>>) -> bool {
+    match *request.method() {
+        Method::GET | Method::DELETE | Method::POST => true,
+        Method::PATCH => {
+            let kind = request.headers().get(http::header::CONTENT_TYPE);
+            kind.is_none_or(|kind| kind != JSON_PATCH)
+        }
         _ => false,
     }
+}
+
+/// Whether an answer says that the server, or what is before or behind it, failed. A 500 in plain
+/// text is how KubeVirt's GET subresources say no; a refusal of another kind is not for us to doubt.
+fn failed(request: &Request<Vec<u8>>, answer: &Answer) -> bool {
+    match answer.status.as_u16() {
+        502..=504 => true,
+        500 => Refusal::read(&answer.body).status,
+        409 if request.method() == Method::PATCH => {
+            // Somebody else wrote while the server applied the patch; without a version of our own
+            // in it, it holds for the new state as well.
+            let ours = String::from_utf8_lossy(request.body()).contains("resourceVersion");
+            !ours && Refusal::read(&answer.body).reason == "Conflict"
+        }
+        _ => false,
+    }
+}
+
+/// How long a server that did not take a request wants to be left alone.
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    if answer.status != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let seconds = answer.headers.get(http::header::RETRY_AFTER)?;
+    let seconds = seconds.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 impl Answer {
@@ -176,6 +260,8 @@ impl Answer {
 pub(super) struct Refusal {
     /// The message.
     pub(super) message: String,
+    /// Whether it was a Status.
+    status: bool,
     /// `reason` of a Status.
     reason: String,
     /// Whether a Status named an object.
@@ -196,6 +282,7 @@ impl Refusal {
         if field("kind") != "Status" {
             return Self {
                 message: shorten(String::from_utf8_lossy(body).trim()),
+                status: false,
                 reason: String::new(),
                 names_object: false,
             };
@@ -207,6 +294,7 @@ impl Refusal {
             .is_some_and(|n| !n.is_empty());
         Self {
             message: shorten(&field("message")),
+            status: true,
             reason: field("reason"),
             names_object: named,
         }

@@ -10,32 +10,70 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Error, Timeout};
 
+/// A look that takes longer than this when a wait gives up counts as not answered: a server that is
+/// well answers far sooner, and one that throttles us asks for a second at least.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
 /// What a wait has seen so far, for the error when it gives up.
 #[derive(Debug)]
-pub(super) struct LastSeen(Mutex<(String, Option<String>)>);
+pub(super) struct LastSeen(Mutex<Sight>);
+
+#[derive(Debug)]
+struct Sight {
+    state: String,
+    error: Option<String>,
+    /// Whether any look was answered with a state.
+    seen: bool,
+    /// Since when a look is under way.
+    asked: Option<Instant>,
+}
 
 impl LastSeen {
     /// Nothing but this.
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(Mutex::new((text.into(), None)))
+        Self(Mutex::new(Sight {
+            state: text.into(),
+            error: None,
+            seen: false,
+            asked: None,
+        }))
+    }
+
+    /// A look is under way; what it finds is told by one of the next two.
+    pub(super) fn asks(&self) {
+        self.lock().asked = Some(Instant::now());
     }
 
     /// A state was seen, so nothing is wrong at the moment.
     pub(super) fn saw(&self, state: String) {
-        *self.lock() = (state, None);
+        *self.lock() = Sight {
+            state,
+            error: None,
+            seen: true,
+            asked: None,
+        };
     }
 
     /// Looking failed.
     pub(super) fn failed(&self, error: String) {
-        self.lock().1 = Some(error);
+        let mut sight = self.lock();
+        sight.error = Some(error);
+        sight.asked = None;
     }
 
-    /// The last state, and the error since.
+    /// The last state, and the error since: of the last look, or that there was none.
     pub(super) fn get(&self) -> (String, Option<String>) {
-        self.lock().clone()
+        let sight = self.lock();
+        let silent = sight.asked.map(|at| at.elapsed());
+        let unanswered = silent
+            .filter(|silent| *silent > UNANSWERED)
+            .map(|silent| format!("the last look was not answered for {silent:.0?}"));
+        let blind = (!sight.seen).then(|| "no look was answered".to_owned());
+        let error = sight.error.clone().or(blind);
+        (sight.state.clone(), unanswered.or(error))
     }
 
-    fn lock(&self) -> MutexGuard<'_, (String, Option<String>)> {
+    fn lock(&self) -> MutexGuard<'_, Sight> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

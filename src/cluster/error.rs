@@ -201,6 +201,17 @@ impl Error {
         }
     }
 
+    /// Whether it only says that the API did not serve us: no answer, overload, a failure of its own,
+    /// or a wait that ended while looking failed. It then says nothing of what was asked about.
+    pub fn is_blind(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Http { code, .. } => *code == 429 || *code >= 500,
+            Self::Timeout(timeout) => timeout.last_error.is_some(),
+            _ => false,
+        }
+    }
+
     /// Whether the caller was told to stop.
     pub const fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled { .. })

@@ -36,6 +36,8 @@ struct State {
     oldest: u64,
     requests: Vec<String>,
     replies: VecDeque<(String, Reply)>,
+    /// So many requests more are answered 429, with so many seconds to wait.
+    throttled: (u32, u32),
     down: bool,
 }
 
@@ -130,6 +132,11 @@ impl Fake {
         self.lock().replies.push_back((prefix.to_owned(), reply));
     }
 
+    /// Answers the next `times` requests with 429 and `Retry-After: seconds`.
+    pub(crate) fn throttle(&self, times: u32, seconds: u32) {
+        self.lock().throttled = (times, seconds);
+    }
+
     /// `METHOD path` of every request so far, watches included.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.lock().requests.clone()
@@ -182,6 +189,13 @@ impl Fake {
         {
             let mut state = self.lock();
             state.requests.push(what.clone());
+            if let (times @ 1.., seconds) = state.throttled {
+                state.throttled.0 = times - 1;
+                let mut wait = reply(429, &Value::String("Too many requests".into()));
+                let headers = wait.headers_mut();
+                headers.insert(http::header::RETRY_AFTER, seconds.into());
+                return wait;
+            }
             let scripted = state
                 .replies
                 .iter()

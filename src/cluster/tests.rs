@@ -1,10 +1,12 @@
 //! Calls that change a site: labels, undo entries, repeated steps, refusals, and retries.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::testing::{Fake, Reply};
 use super::undo::{Undo, UndoLog};
-use super::{Ask, Error, ObjRef, Owner, Patch, Propagation};
+use super::{Ask, Error, Method, ObjRef, Owner, Patch, Propagation};
 use crate::cluster::crd::core::ConfigMap;
 use crate::history::event::Site;
 
@@ -89,7 +91,10 @@ async fn a_refused_creation_leaves_nothing_to_undo_but_an_unclear_one_does() {
     assert!(matches!(error, Error::Invalid { .. }), "{error}");
     assert!(owner.undo().pending().is_empty());
 
-    fake.reply("POST", Reply(500, json!("the webhook timed out")));
+    let unclear = json!({"kind": "Status", "message": "etcdserver: request timed out"});
+    for _ in 0..6 {
+        fake.reply("POST", Reply(500, unclear.clone()));
+    }
     let error = cluster.create(&owner, object()).await.expect_err("unclear");
     assert!(error.is_transient(), "{error}");
     assert_eq!(owner.undo().pending().len(), 1);
@@ -118,23 +123,95 @@ async fn an_object_without_a_name_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn only_calls_that_were_not_taken_are_repeated() {
+async fn only_calls_that_do_no_harm_twice_are_repeated() {
     let fake = Fake::start().await;
     let cluster = fake.cluster(Site::Primary);
     fake.put(PATH, object());
     let reference = ObjRef::of::<ConfigMap>("demo", "it");
-    fake.reply("GET", Reply(503, json!("unavailable")));
+    let unavailable = || Reply(503, json!("unavailable"));
+    let calls = || fake.requests().len();
+    fake.reply("GET", unavailable());
     cluster.read(&reference).await.expect("a read is repeated");
-    assert_eq!(fake.requests().len(), 2);
+    assert_eq!(calls(), 2);
 
-    fake.reply("PATCH", Reply(503, json!("unavailable")));
-    let patch = Patch::Merge(json!({"data": {"a": "b"}}));
-    let error = cluster
-        .patch(&reference, &patch)
-        .await
-        .expect_err("not repeated");
+    fake.reply("PATCH", unavailable());
+    let merge = Patch::Merge(json!({"data": {"a": "b"}}));
+    cluster.patch(&reference, &merge).await.expect("repeated");
+    assert_eq!(calls(), 4);
+
+    fake.reply("PATCH", unavailable());
+    let tested = Patch::Json(json!([{"op": "test", "path": "/data/a", "value": "b"}]));
+    let error = cluster.patch(&reference, &tested).await.expect_err("once");
     assert!(matches!(error, Error::Http { code: 503, .. }), "{error}");
-    assert_eq!(fake.requests().len(), 3);
+    fake.reply("PUT", unavailable());
+    let error = cluster
+        .subresource(Method::Put, &reference, "stop", None)
+        .await
+        .expect_err("an order is given once");
+    assert!(matches!(error, Error::Http { code: 503, .. }), "{error}");
+    assert_eq!(calls(), 6);
+}
+
+#[tokio::test]
+async fn a_creation_that_was_said_to_have_failed_finds_its_own_object() {
+    let (fake, dir) = (
+        Fake::start().await,
+        tempfile::tempdir().expect("a directory"),
+    );
+    let (cluster, owner) = (fake.cluster(Site::Primary), owner(&dir));
+    let mut made = object();
+    owner.stamp(&mut made);
+    // The server carried it out and said that it did not.
+    fake.put(PATH, made);
+    fake.reply(
+        "POST",
+        Reply(504, json!({"kind": "Status", "reason": "Timeout"})),
+    );
+    let found = cluster.create(&owner, object()).await.expect("its own");
+    assert!(owner.owns(&found));
+    assert_eq!(owner.undo().pending().len(), 1);
+}
+
+#[tokio::test]
+async fn a_patch_without_a_version_is_tried_again_when_another_writer_was_first() {
+    let fake = Fake::start().await;
+    let cluster = fake.cluster(Site::Primary);
+    fake.put(PATH, object());
+    let reference = ObjRef::of::<ConfigMap>("demo", "it");
+    let first = || Reply(409, json!({"kind": "Status", "reason": "Conflict"}));
+    fake.reply("PATCH", first());
+    let merge = Patch::Merge(json!({"data": {"a": "b"}}));
+    cluster.patch(&reference, &merge).await.expect("again");
+    assert_eq!(fake.get(PATH).expect("there")["data"]["a"], "b");
+
+    fake.reply("PATCH", first());
+    let of_old = Patch::Merge(json!({"metadata": {"resourceVersion": "1"}, "data": {}}));
+    let error = cluster.patch(&reference, &of_old).await.expect_err("old");
+    assert!(error.is_conflict(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_patience_gets_it_but_not_for_ever() {
+    let fake = Fake::start().await;
+    let cluster = fake.cluster(Site::Primary);
+    fake.put(PATH, object());
+    let reference = ObjRef::of::<ConfigMap>("demo", "it");
+    let begin = tokio::time::Instant::now();
+    fake.throttle(3, 2);
+    cluster.read(&reference).await.expect("it came round");
+    assert!(
+        begin.elapsed() >= Duration::from_secs(6),
+        "{:?}",
+        begin.elapsed()
+    );
+    fake.throttle(1000, 2);
+    let error = cluster.read(&reference).await.expect_err("never");
+    assert!(error.is_blind(), "{error}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]

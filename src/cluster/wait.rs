@@ -124,6 +124,7 @@ where
         let mut pace = Pace::default();
         loop {
             wake.mark_seen();
+            last.asks();
             match step().await {
                 Ok(Seen::Met(result)) => return Ok(result),
                 Ok(Seen::Not(why)) => {
@@ -208,6 +209,31 @@ mod tests {
                 .is_some_and(|e| e.contains("refused"))
         );
         assert!(calls.load(Ordering::Relaxed) < 60, "no busy loop");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_is_never_answered_is_no_sight() {
+        let calls = AtomicU32::new(0);
+        let error = repeat::<(), _, _>(&deadline(30), "it", Wake::paced(), || async {
+            if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Ok(Seen::Not("half".into()));
+            }
+            std::future::pending().await
+        })
+        .await
+        .expect_err("never met");
+        assert!(error.is_blind(), "{error}");
+        assert!(error.to_string().contains("half"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_was_seen_last_is_one() {
+        let error = repeat::<(), _, _>(&deadline(30), "it", Wake::paced(), || async {
+            Ok(Seen::Not("half".into()))
+        })
+        .await
+        .expect_err("never met");
+        assert!(!error.is_blind(), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{request, sound};
+use super::answer::{JSON_PATCH, request, sound};
 use super::client::Cluster;
 use super::error::Error;
 use super::kind::{ObjRef, Typed, uid};
@@ -175,7 +175,7 @@ impl Cluster {
         sound(&tried, object)?;
         let body = match patch {
             Patch::Merge(body) => ("application/merge-patch+json", body),
-            Patch::Json(body) => ("application/json-patch+json", body),
+            Patch::Json(body) => (JSON_PATCH, body),
         };
         let url = format!("{}?fieldManager={FIELD_MANAGER}", object.path());
         let request = request(&tried, "PATCH", &url, Some(body))?;

@@ -259,6 +259,8 @@ async fn one_site(
     let mut server = SiteConfig::new(name, store, clock);
     server.admission = vec![kubevirt.webhooks(), Arc::new(storage::Claims)];
     server.aggregated = vec![kubevirt.subresources()];
+    server.board = Arc::clone(board);
+    server.seed = config.seed ^ u64::from(site == Site::Secondary);
     let server = ApiServer::start(server).await?;
     storage::run(&storage, tasks, stop);
     let kubeconfig = config.dir.join(format!("{name}.kubeconfig"));

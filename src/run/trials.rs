@@ -13,10 +13,10 @@ use crate::cluster::undo::Left;
 use crate::evidence::SignKey;
 use crate::history::event::Fact;
 use crate::history::recorder::{Recorder, Scope};
-use crate::plan::Loaded;
+use crate::plan::{Loaded, Plan};
 use crate::report::PLANTED;
 use crate::report::view::View;
-use crate::scenario::catalogue::{Spec, select};
+use crate::scenario::catalogue::{Need, Spec, select};
 use crate::scenario::{Trial, World, heal, hex};
 
 /// What to run and where to keep it.
@@ -115,7 +115,40 @@ fn chosen(request: &Request) -> Result<Vec<&'static Spec>, RunError> {
             )));
         }
     }
-    Ok(specs)
+    match specs
+        .iter()
+        .find_map(|spec| lacking(&request.plan.plan, spec))
+    {
+        Some(why) => Err(usage(why)),
+        None => Ok(specs),
+    }
+}
+
+/// What the plan lacks that a scenario needs, and what to do about it.
+fn lacking(plan: &Plan, spec: &Spec) -> Option<String> {
+    let unmet = |need: &Need| match need {
+        // Every plan has a driver; whether its objects are there is the preflight's question.
+        Need::Replication => None,
+        Need::PowerFault => {
+            let faults = plan.faults();
+            let missing: Vec<_> = [
+                ("faults.powerOff", &faults.power_off),
+                ("faults.powerOn", &faults.power_on),
+            ]
+            .into_iter()
+            .filter(|(_, command)| command.is_empty())
+            .map(|(name, _)| name)
+            .collect();
+            (!missing.is_empty()).then(|| {
+                format!(
+                    "{} cuts the primary's power, but the plan has no {}; give the command, or leave the scenario out",
+                    spec.id,
+                    missing.join(" and no ")
+                )
+            })
+        }
+    };
+    spec.needs.iter().find_map(unmet)
 }
 
 async fn opening(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::trouble::Trouble;
 use super::world::{World, hex};
 use crate::cluster::{Cluster, ObjRef, Owner, crd::kubevirt::VirtualMachine};
 use crate::guest::{HostKeyRule, Login, Route};
@@ -62,7 +63,7 @@ pub struct Member {
     /// Its probe, while it is listened to.
     pub(super) loader: Option<Prober>,
     /// Why it stopped short, if it did.
-    pub(super) failed: Option<String>,
+    pub(super) failed: Option<Trouble>,
 }
 
 impl Member {

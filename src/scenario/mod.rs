@@ -7,6 +7,7 @@ pub mod catalogue;
 mod member;
 mod step;
 mod trial;
+mod trouble;
 mod world;
 
 pub use member::Member;

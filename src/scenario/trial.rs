@@ -6,6 +6,7 @@ use futures::future::join_all;
 use super::catalogue::{Spec, Step};
 use super::member::Member;
 use super::step;
+use super::trouble::Trouble;
 use super::world::World;
 use crate::cluster::undo::{Left, replay};
 use crate::cluster::{Deadline, Kind};
@@ -21,7 +22,7 @@ pub struct Trial {
     scope: Scope,
     namespace: String,
     members: Vec<Member>,
-    failed: Option<String>,
+    failed: Option<Trouble>,
 }
 
 impl Trial {
@@ -88,7 +89,7 @@ impl Trial {
     /// that the history itself could not be kept.
     pub async fn run(&mut self, world: &World) -> anyhow::Result<()> {
         if let Err(error) = self.namespaces(world).await {
-            self.failed = Some(format!("{error:#}"));
+            self.failed = Some(Trouble::of("namespaces", &error));
         }
         let mut steps = self.spec.steps_in(&world.plan);
         steps.retain(|step| *step != Step::Heal);
@@ -132,18 +133,12 @@ impl Trial {
     }
 
     fn outcome(&self, world: &World) -> Outcome {
-        let mut troubles: Vec<String> = self.failed.iter().cloned().collect();
-        let members = self.members.iter();
-        troubles.extend(
-            members.filter_map(|m| m.failed.as_ref().map(|why| format!("{}: {why}", m.name()))),
-        );
-        if troubles.is_empty() {
-            Outcome::Ok
-        } else if world.cancel.is_cancelled() {
-            Outcome::Unknown("interrupted".into())
-        } else {
-            Outcome::Failed(troubles.join("; "))
-        }
+        let whole = self.failed.iter().map(|trouble| (String::new(), trouble));
+        let members = self.members.iter().filter_map(|m| {
+            let trouble = m.failed.as_ref()?;
+            Some((format!("{}: ", m.name()), trouble))
+        });
+        uninterrupted(world, Trouble::outcome(whole.chain(members)))
     }
 
     async fn namespaces(&self, world: &World) -> anyhow::Result<()> {
@@ -182,7 +177,7 @@ impl Trial {
         self.members.append(&mut ill);
         let outcome = outcome_of(world, &done);
         if let Err(error) = done {
-            self.failed = Some(format!("{name}: {error:#}"));
+            self.failed = Some(Trouble::of(&name, &error));
         }
         world
             .recorder
@@ -219,12 +214,13 @@ async fn lane(world: &World, member: &mut Member, steps: &[Step]) -> anyhow::Res
             .await?;
         let done = step::run(world, member, *step).await;
         let mut outcome = outcome_of(world, &done);
-        match (done, &outcome) {
-            (Err(error), Outcome::Failed(_)) if step.only_looks() => {
+        let interrupted = world.cancel.is_cancelled();
+        match done {
+            Err(error) if step.only_looks() && !interrupted => {
                 outcome = Outcome::Skipped(format!("given up: {error:#}"));
             }
-            (Err(error), _) => member.failed = Some(format!("{name}: {error:#}")),
-            (Ok(()), _) => {}
+            Err(error) => member.failed = Some(Trouble::of(&name, &error)),
+            Ok(()) => {}
         }
         member
             .tell(
@@ -240,10 +236,20 @@ async fn lane(world: &World, member: &mut Member, steps: &[Step]) -> anyhow::Res
 }
 
 fn outcome_of(world: &World, done: &anyhow::Result<()>) -> Outcome {
-    match done {
-        Ok(()) => Outcome::Ok,
-        Err(_) if world.cancel.is_cancelled() => Outcome::Unknown("interrupted".into()),
-        Err(error) => Outcome::Failed(format!("{error:#}")),
+    let trouble = done.as_ref().err().map(|error| Trouble {
+        why: format!("{error:#}"),
+        ..Trouble::of("", error)
+    });
+    let troubles = trouble.iter().map(|trouble| (String::new(), trouble));
+    uninterrupted(world, Trouble::outcome(troubles))
+}
+
+/// What an interruption stopped may have happened.
+fn uninterrupted(world: &World, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Ok => Outcome::Ok,
+        _ if world.cancel.is_cancelled() => Outcome::Unknown("interrupted".into()),
+        other => other,
     }
 }
 
@@ -261,14 +267,14 @@ pub async fn heal(
         .record(scope, Fact::StepStarted { step: step.clone() })
         .await?;
     let left = replay(world.owner.undo(), &world.sites, deadline).await;
-    let outcome = if left.is_empty() {
-        Outcome::Ok
-    } else {
-        let whys = left
-            .iter()
-            .map(|l| format!("{}: {}", l.entry.undo.describe(), l.why));
-        Outcome::Failed(whys.collect::<Vec<_>>().join("; "))
-    };
+    let troubles: Vec<Trouble> = left
+        .iter()
+        .map(|l| Trouble {
+            why: format!("{}: {}", l.entry.undo.describe(), l.why),
+            blind: l.blind,
+        })
+        .collect();
+    let outcome = Trouble::outcome(troubles.iter().map(|trouble| (String::new(), trouble)));
     let swept = world.sites.sweep(world.owner.undo(), namespaces).await;
     for why in &swept.trouble {
         let text = format!("could not look for leftovers: {why}");

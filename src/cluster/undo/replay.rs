@@ -27,6 +27,29 @@ pub struct Left {
     pub entry: Entry,
     /// Why it was not.
     pub why: String,
+    /// Whether the site's API did not serve us, so that nobody knows whether it could be undone.
+    pub blind: bool,
+}
+
+/// Why an entry was not undone.
+struct Obstacle {
+    why: String,
+    blind: bool,
+}
+
+impl From<String> for Obstacle {
+    fn from(why: String) -> Self {
+        Self { why, blind: false }
+    }
+}
+
+impl From<Error> for Obstacle {
+    fn from(error: Error) -> Self {
+        Self {
+            why: error.to_string(),
+            blind: error.is_blind(),
+        }
+    }
 }
 
 /// Undoes what the log still holds, newest first, and returns what is left. Entries of different
@@ -76,11 +99,11 @@ async fn undo_all(
     for entry in entries {
         let share = deadline.within(deadline.remaining() / 3);
         let done = match undo(log.run(), sites, &share, &entry.undo).await {
-            Ok(()) => log.done(entry.id).await.map_err(|e| e.to_string()),
-            Err(why) => Err(why),
+            Ok(()) => log.done(entry.id).await.map_err(|e| e.to_string().into()),
+            Err(obstacle) => Err(obstacle),
         };
-        if let Err(why) = done {
-            left.push(Left { entry, why });
+        if let Err(Obstacle { why, blind }) = done {
+            left.push(Left { entry, why, blind });
         }
     }
     left
@@ -115,7 +138,7 @@ async fn primaries_first(sites: &Sites, lane: Vec<Entry>) -> Vec<Entry> {
     rest
 }
 
-async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Result<(), String> {
+async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Result<(), Obstacle> {
     let done = match what {
         Undo::Delete { site, object, uid } => {
             delete(run, sites.of(*site), deadline, object, uid.as_deref()).await
@@ -139,9 +162,9 @@ async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Res
             subresource,
         } => put(sites.of(*site), deadline, object, subresource).await,
         Undo::Unfence { site, name } => unfence(run, sites.of(*site), deadline, name).await,
-        Undo::Command { argv, dir } => return command(deadline, argv, dir).await,
+        Undo::Command { argv, dir } => return Ok(command(deadline, argv, dir).await?),
     };
-    done.map_err(|e| e.to_string())
+    Ok(done?)
 }
 
 async fn delete(

@@ -501,3 +501,34 @@ async fn a_log_that_is_too_large_is_refused_and_left_whole() {
     ));
     assert_eq!(file.metadata().expect("there").len(), 300 << 20);
 }
+
+#[tokio::test]
+async fn what_no_api_took_is_told_apart_from_what_will_not_go() {
+    let world = world().await;
+    let log = UndoLog::create(&world.path, "run-1").expect("a log");
+    let owner = Owner::new("run-1", log);
+    world
+        .cluster
+        .create(&owner, config_map("a"))
+        .await
+        .expect("created");
+    world.fake.throttle(u32::MAX, 1);
+    let left = replay(
+        owner.undo(),
+        &world.sites,
+        &deadline(Duration::from_secs(6)),
+    )
+    .await;
+    assert!(left.len() == 1 && left[0].blind, "{left:?}");
+
+    world.fake.throttle(0, 0);
+    let stuck = json!({"metadata": {"finalizers": ["example.com/never"]}});
+    world.fake.change(&path("a"), &stuck);
+    let left = replay(
+        owner.undo(),
+        &world.sites,
+        &deadline(Duration::from_secs(3)),
+    )
+    .await;
+    assert!(left.len() == 1 && !left[0].blind, "{left:?}");
+}

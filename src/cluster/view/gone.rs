@@ -6,6 +6,7 @@ use kube::runtime::utils::{ResetTimerBackoff, StreamBackoff};
 use kube::runtime::watcher;
 
 use super::lingering;
+use super::lively::Lively;
 use crate::cluster::client::Cluster;
 use crate::cluster::deadline::{Deadline, LastSeen};
 use crate::cluster::error::{Error, chain};
@@ -28,11 +29,17 @@ impl Cluster {
         let last = LastSeen::new("deletion asked for");
         let work = async {
             let calm = std::time::Duration::from_secs(10);
-            let backoff =
-                ResetTimerBackoff::new(watcher::ExponentialBackoff::from(builder()), calm);
-            let states = watcher::watch_object(api, &object.name).boxed();
-            let mut states = std::pin::pin!(StreamBackoff::new(states, backoff));
-            while let Some(state) = states.next().await {
+            let mut states = Lively::new(|| {
+                let backoff = watcher::ExponentialBackoff::from(builder());
+                let backoff = ResetTimerBackoff::new(backoff, calm);
+                let states = watcher::watch_object(api.clone(), &object.name);
+                StreamBackoff::new(states, backoff).boxed()
+            });
+            while let Some(state) = states.next(|| true).await {
+                // Each state is one of a list or of the watch after it; an error may precede a list.
+                if state.is_ok() {
+                    states.listed();
+                }
                 match state {
                     Ok(None) => return,
                     Ok(Some(found)) if found.metadata.uid.as_deref() != Some(uid) => return,

@@ -1,10 +1,11 @@
 //! One shared watch per kind, scope and site, and waiting on it.
 //!
 //! A view starts with its first use and lives as long as its cluster. It survives every watch error
-//! (outages are our subject), wakes its waiters on change and never polls. Objects that we just
-//! wrote are seen at once, before the watch delivers them.
+//! (outages are our subject), wakes its waiters on change, and lists anew when its watch is silent
+//! while somebody waits. Objects that we just wrote are seen at once, before the watch delivers them.
 
 mod gone;
+mod lively;
 mod registry;
 mod scope;
 mod store;

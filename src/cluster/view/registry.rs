@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::api::Api;
 use kube::runtime::utils::{ResetTimerBackoff, StreamBackoff};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::lively::Lively;
 use super::store::{self, Lenient, Store};
 use super::{Scope, Shared, View};
 use crate::cluster::kind::{Kind, ObjRef, Typed};
@@ -104,20 +105,25 @@ fn start<T: Typed>(site: Site, client: kube::Client, scope: &Scope) -> View<T> {
         let (store, changes) = (Arc::clone(&store), changes.clone());
         let what = format!("{kind} {scope} on the {site} site");
         tokio::spawn(async move {
-            let backoff = watcher::ExponentialBackoff::from(builder());
-            // Restarting a list counts as progress for the stream, so only calm resets the delay.
-            let backoff = ResetTimerBackoff::new(backoff, Duration::from_secs(10));
-            let events = StreamBackoff::new(watcher(api, config).boxed(), backoff);
-            let mut events = std::pin::pin!(events);
-            while let Some(event) = events.next().await {
-                if let Err(e) = &event {
-                    tracing::debug!(what, error = %e, "watch failed; it will be resumed");
+            let mut events = Lively::new(|| {
+                // Restarting a list counts as progress for the stream, so only calm resets the delay.
+                let backoff = watcher::ExponentialBackoff::from(builder());
+                let backoff = ResetTimerBackoff::new(backoff, Duration::from_secs(10));
+                StreamBackoff::new(watcher(api.clone(), config.clone()), backoff).boxed()
+            });
+            while let Some(event) = events.next(|| changes.receiver_count() > 0).await {
+                match &event {
+                    Err(e) => tracing::debug!(what, error = %e, "watch failed; it will be resumed"),
+                    Ok(Event::Init) => events.relisting(),
+                    Ok(Event::InitDone) => events.listed(),
+                    _ => {}
                 }
                 let news = store
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .apply(event);
                 if news {
+                    events.news();
                     changes.send_modify(|version| *version += 1);
                 }
             }

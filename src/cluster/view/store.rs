@@ -109,7 +109,8 @@ impl<T> Default for Store<T> {
 }
 
 impl<T: Typed> Store<T> {
-    /// Takes in a watch event; tells whether waiters should look again.
+    /// Takes in a watch event; tells whether waiters should look again. A list that shows what was
+    /// known already is no news.
     pub(super) fn apply(&mut self, event: Result<Event<Lenient<T>>, watcher::Error>) -> bool {
         match event {
             Err(e) => {
@@ -132,7 +133,10 @@ impl<T: Typed> Store<T> {
                 }
                 return false;
             }
-            Ok(Event::InitDone) => self.relisted(),
+            Ok(Event::InitDone) => {
+                self.error = None;
+                return self.relisted();
+            }
             Ok(Event::Apply(object)) => self.upsert(object, None),
             Ok(Event::Delete(object)) => self.remove(&object),
         }
@@ -152,10 +156,12 @@ impl<T: Typed> Store<T> {
         news && self.complete
     }
 
-    fn relisted(&mut self) {
+    /// Puts a whole list in place of what was known; tells whether that changed anything.
+    fn relisted(&mut self) -> bool {
         let Some((mut incoming, began)) = self.incoming.take() else {
-            return;
+            return false;
         };
+        let before = (self.complete, versions(&self.objects));
         for (key, held) in std::mem::take(&mut self.objects) {
             // The list may have been taken before our write; the watch will tell soon.
             let unconfirmed = held.offered.is_some_and(|at| at >= began);
@@ -168,6 +174,7 @@ impl<T: Typed> Store<T> {
         }
         self.objects = incoming;
         self.complete = true;
+        before != (true, versions(&self.objects))
     }
 
     fn upsert(&mut self, object: Lenient<T>, offered: Option<Instant>) {
@@ -199,16 +206,27 @@ impl<T: Typed> Store<T> {
         })
     }
 
-    /// What goes wrong at the moment, if anything.
+    /// What goes wrong at the moment, if anything: nothing can be seen, or not everything.
     pub(super) fn trouble(&self) -> Option<String> {
         if self.error.is_some() {
             return self.error.clone();
+        }
+        if !self.complete {
+            return Some("no list was answered".into());
         }
         self.objects.iter().find_map(|((ns, name), entry)| {
             let why = entry.object.typed.as_ref().err()?;
             Some(format!("{} {ns}/{name} cannot be read: {why}", T::KIND))
         })
     }
+}
+
+/// Which object is there in which version.
+fn versions<T>(objects: &BTreeMap<Key, Entry<T>>) -> Vec<(Key, [Option<String>; 2])> {
+    let stamp = |meta: &ObjectMeta| [meta.uid.clone(), meta.resource_version.clone()];
+    let all = objects.iter();
+    all.map(|(key, entry)| (key.clone(), stamp(entry.object.metadata())))
+        .collect()
 }
 
 fn is_newer<T>(a: &Lenient<T>, b: &Lenient<T>) -> bool {

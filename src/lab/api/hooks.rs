@@ -1,7 +1,7 @@
 //! Where the lab's domain hooks into the API server: admission webhooks and aggregated APIs.
 
-use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -15,12 +15,14 @@ use serde_json::Value;
 use super::errors::ApiError;
 use super::store::Store;
 
-/// The body of every answer.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of every answer. It can break off.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A body that is sent in one piece.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Who asks, after authentication.

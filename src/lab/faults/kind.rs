@@ -87,6 +87,26 @@ pub enum Fault {
     ReorderWithoutBarrier,
     /// Legal: storage is many times slower.
     SlowStorage,
+    /// Every answer of the API servers comes late.
+    ApiLatency,
+    /// Another writer is first on every so many changes.
+    ApiConflicts,
+    /// Priority and fairness rejects a share of the requests for a while.
+    ApiThrottled,
+    /// Priority and fairness rejects every write, for good.
+    ApiThrottledForever,
+    /// A share of the requests fails on the server; half of the failed writes took place.
+    ApiErrors,
+    /// A share of the answers, watches among them, breaks off in the middle.
+    ApiResets,
+    /// Watches end soon because their version is too old.
+    WatchGone,
+    /// Watches stay open and say nothing.
+    WatchStalled,
+    /// Status lags behind the spec, and watches behind the store.
+    StaleGeneration,
+    /// Every port-forward breaks after a while.
+    PortForwardFlaps,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

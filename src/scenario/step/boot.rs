@@ -5,7 +5,7 @@ use kube::Resource as _;
 use serde_json::json;
 
 use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
-use crate::cluster::{Deadline, Error, Method, Patch, Scope, Seen};
+use crate::cluster::{Deadline, Error, Method, Patch, Scope, Seen, Wake, repeat};
 use crate::history::event::{Fact, Outcome, Site, Stage};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
@@ -83,15 +83,19 @@ pub(super) async fn stop(
 ) -> anyhow::Result<()> {
     let body = grace.map_or_else(|| json!({}), |grace| json!({ "gracePeriod": grace }));
     let cluster = world.sites.of(site);
-    let called = cluster
-        .subresource(Method::Put, &member.vm(), "stop", Some(&body))
-        .await;
-    match called {
-        Ok(_) => {}
-        // Already on its way down, or down.
-        Err(Error::Conflict { message, .. }) if message.contains("not running") => {}
-        Err(error) => return Err(error.into()),
-    }
+    let order = format!("VM {} to be told to stop", member.subject.vm);
+    repeat(deadline, &order, Wake::paced(), || async {
+        let called = cluster
+            .subresource(Method::Put, &member.vm(), "stop", Some(&body))
+            .await;
+        match called {
+            Ok(_) => Ok(Seen::Met(Ok(()))),
+            Err(Error::Conflict { message, .. }) if is_told(&message) => Ok(Seen::Met(Ok(()))),
+            Err(error) if error.is_blind() => Err(error),
+            Err(error) => Ok(Seen::Met(Err(error))),
+        }
+    })
+    .await??;
     let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
     let view = cluster.view::<VirtualMachineInstance>(&Scope::Namespace(ns.clone()));
     view.until_gone(deadline, ns, vm).await?;
@@ -108,6 +112,12 @@ pub(super) async fn halt(
     stop(world, member, site, Some(0), deadline).await?;
     // Some run strategies are stopped by a request that leaves them as they are.
     strategy(world, member, site, "Halted").await
+}
+
+/// Whether a refusal says that the VM is down or told to stop: an order that nobody confirmed may
+/// have been taken.
+fn is_told(message: &str) -> bool {
+    message.contains("not running") || message.contains("manual stop requests")
 }
 
 /// Starts the VM where the member should be.

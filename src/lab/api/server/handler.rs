@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::{self, Tokens, Wish};
 use super::call::{Call, Kinds};
+use super::faults::{Faults, Turn};
 use super::power::Power;
 use super::query::Query;
 use super::respond::failure;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) clock: LabClock,
     pub(super) address: SocketAddr,
     pub(super) power: Power,
+    pub(super) faults: Arc<Faults>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
@@ -49,20 +51,34 @@ impl Shared {
 
 /// Answers one request.
 pub(super) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
-    match route(shared, request).await {
+    let query = Query::parse(request.uri().query());
+    let target = Target::parse(request.method(), request.uri().path(), &query);
+    let faults = Arc::clone(&shared.faults);
+    let proxied = shared.aggregated(&target.group, &target.version).is_some();
+    let denial = match faults.before(&shared.store, &target, proxied) {
+        Turn::Serve => None,
+        Turn::Refuse(answer) => return faults.after(&target, answer).await,
+        Turn::Deny(denial) => Some(denial),
+    };
+    let answer = match route(shared, request, query, target.clone()).await {
         Ok(response) => response,
         Err(error) => failure(&error, &[]),
-    }
+    };
+    let answer = match denial {
+        Some(denial) if answer.status().is_success() => denial,
+        _ => answer,
+    };
+    faults.after(&target, answer).await
 }
 
 async fn route(
     shared: Arc<Shared>,
     request: Request<Incoming>,
+    query: Query,
+    target: Target,
 ) -> Result<Response<Body>, ApiError> {
     let user = auth::authenticate(&shared.tokens, request.headers())?;
-    let query = Query::parse(request.uri().query());
     let path = request.uri().path().to_owned();
-    let target = Target::parse(request.method(), &path, &query);
     let wish = Wish::of(&target, &path);
     if !auth::allows(&shared.store, &user, &wish) {
         return Err(auth::forbidden(&user, &wish));

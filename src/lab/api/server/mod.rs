@@ -8,6 +8,7 @@ mod builtin;
 mod call;
 mod crd;
 mod discovery;
+mod faults;
 mod handler;
 mod kubeconfig;
 mod list;
@@ -47,6 +48,8 @@ use super::errors::ApiError;
 use super::hooks::{Admission, Aggregated, User};
 use super::store::Store;
 use crate::lab::clock::LabClock;
+use crate::lab::faults::Board;
+use faults::Faults;
 use handler::Shared;
 
 /// What a site's API server is made of.
@@ -66,6 +69,10 @@ pub struct SiteConfig {
     /// Users besides `admin` (all rights) and `limited` (none but what everybody has). Their
     /// rights are the stored roles and bindings.
     pub users: Vec<User>,
+    /// Where its faults are planted.
+    pub board: Arc<Board>,
+    /// The seed behind which requests a fault strikes.
+    pub seed: u64,
 }
 
 impl SiteConfig {
@@ -79,6 +86,8 @@ impl SiteConfig {
             aggregated: Vec::new(),
             connect: Vec::new(),
             users: Vec::new(),
+            board: Arc::default(),
+            seed: 0,
         }
     }
 }
@@ -155,6 +164,7 @@ impl ApiServer {
             clock: config.clock,
             address: addr,
             power: power::Power::default(),
+            faults: Arc::new(Faults::new(config.board, config.seed)),
             stop: CancellationToken::new(),
             tasks,
         });

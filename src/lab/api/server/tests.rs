@@ -8,13 +8,15 @@ async fn server() -> RunningServer {
     ApiServer::start(config).await.unwrap()
 }
 
-async fn client(server: &RunningServer, user: &str) -> kube::Client {
+pub(super) async fn client(server: &RunningServer, user: &str) -> kube::Client {
     let text = server.kubeconfig(user).unwrap();
     let file: kube::config::Kubeconfig = serde_json::from_str(&text).unwrap();
     let options = kube::config::KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(file, &options)
+    let mut config = kube::Config::from_custom_kubeconfig(file, &options)
         .await
         .unwrap();
+    // What the server said is looked at, not what it said in the end.
+    config.default_retry = false;
     kube::Client::try_from(config).unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! Watches: history first, then changes as they come, bookmarks, and the end by timeout.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::call::Call;
+use super::faults::Faults;
 use super::list::{bad_options, forbidden_option, number};
 use super::respond::View;
 use super::selector::Selector;
@@ -31,6 +32,8 @@ const LONGEST: Duration = Duration::from_secs(45 * 60);
 const BOOKMARKS: Duration = Duration::from_secs(60);
 /// The last bookmark comes this long before the end.
 const BEFORE_END: Duration = Duration::from_secs(2);
+/// How often a watch that a fault may end is asked about.
+const CHECK: Duration = Duration::from_millis(100);
 
 /// Answers a watch.
 pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -78,6 +81,8 @@ pub(super) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
         bookmark: bookmarks.then(|| next_bookmark(now, end)),
         ready: Vec::new(),
         over: false,
+        faults: Arc::clone(&call.shared.faults),
+        expiry: None,
     };
     call.shared.power.watches.send_modify(|count| *count += 1);
     watcher.begin(&start.first, start.too_old, initial && bookmarks);
@@ -107,7 +112,7 @@ fn check_options(call: &Call, initial: bool) -> Result<(), ApiError> {
 fn respond(watcher: Watcher) -> Response<Body> {
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), watcher))
+        Some((Ok::<_, io::Error>(Frame::data(bytes)), watcher))
     });
     let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
     headers(response.headers_mut());
@@ -171,15 +176,15 @@ struct Watcher {
     /// Lines that can be sent at once.
     ready: Vec<u8>,
     over: bool,
+    faults: Arc<Faults>,
+    /// When fault `watch-gone` ends it.
+    expiry: Option<Instant>,
 }
 
 impl Watcher {
     fn begin(&mut self, first: &[Change], too_old: Option<u64>, mark: bool) {
         if let Some(oldest) = too_old {
-            let message = format!("too old resource version: {} ({oldest})", self.seen);
-            let status = ApiError::expired(message).to_status();
-            self.push("ERROR", &status);
-            self.over = true;
+            self.expire(oldest);
             return;
         }
         for change in first {
@@ -188,6 +193,14 @@ impl Watcher {
         if mark {
             self.push_bookmark(true);
         }
+    }
+
+    /// Says that history before `oldest` is gone, which ends the watch.
+    fn expire(&mut self, oldest: u64) {
+        let message = format!("too old resource version: {} ({oldest})", self.seen);
+        let status = ApiError::expired(message).to_status();
+        self.push("ERROR", &status);
+        self.over = true;
     }
 
     fn push(&mut self, kind: &str, object: &Value) {
@@ -248,6 +261,9 @@ impl Watcher {
     /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if self.faults.silent() {
+                std::future::pending::<()>().await;
+            }
             if !self.ready.is_empty() {
                 return Some(Bytes::from(std::mem::take(&mut self.ready)));
             }
@@ -255,6 +271,10 @@ impl Watcher {
                 return None;
             }
             let mark = self.bookmark.unwrap_or(self.end);
+            if self.expiry.is_none() {
+                self.expiry = self.faults.expiry().map(|last| Instant::now() + last);
+            }
+            let check = self.expiry.unwrap_or_else(|| Instant::now() + CHECK);
             tokio::select! {
                 biased;
                 change = self.changes.recv() => match change {
@@ -266,6 +286,11 @@ impl Watcher {
                     None => self.over = true,
                 },
                 () = sleep_until(self.end) => self.over = true,
+                () = sleep_until(check), if self.faults.may_expire() => {
+                    if self.expiry.is_some() {
+                        self.expire(self.store.version());
+                    }
+                }
                 () = sleep_until(mark), if self.bookmark.is_some() => {
                     // A watch from the future has nothing to mark yet.
                     if self.seen <= self.store.version() {

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
@@ -93,6 +93,12 @@ fn dial(call: &Call<'_>, port: &str, udp: bool) -> Result<Option<DuplexStream>, 
 /// Fault `ack-stream-cut`: the way to the primary's guests is broken before the site is.
 fn cut(ctx: &Ctx) -> bool {
     ctx.site == Site::Primary && ctx.board.armed(Fault::AckStreamCut)
+}
+
+/// Fault `port-forward-flaps`: how long a port-forward holds.
+fn flap(ctx: &Ctx) -> Option<Duration> {
+    let ms = ctx.board.param(Fault::PortForwardFlaps, "ms")?;
+    u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
 /// Answers a console or vnc of a VMI.
@@ -208,10 +214,13 @@ async fn bridge(ctx: &Ctx, socket: Socket, far: DuplexStream, hold: bool) {
     let mut ticks = tokio::time::interval(PING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    let begun = Instant::now();
     let mut open = true;
     let end = loop {
+        let flap = if hold { None } else { flap(ctx) };
         tokio::select! {
             () = ctx.token.cancelled() => break None,
+            () = sleep_until(begun + flap.unwrap_or_default()), if flap.is_some() => break None,
             _ = ticks.tick() => {
                 if cut(ctx) || heard.elapsed() > PONG_WAIT {
                     break None;
