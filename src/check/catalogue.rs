@@ -3,8 +3,8 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, damage, discarded, durability, fence, fidelity, honesty, identity, isolation, order,
-    outcome, protection, reprotection, residue, rpo, rto, second, split, stale,
+    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, identity, isolation,
+    migration, order, outcome, protection, reprotection, residue, rpo, rto, second, split, stale,
 };
 
 /// What a check gives its word on.
@@ -165,6 +165,55 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "After a resync the surviving line is whole and no write that was discarded at the fork came back.",
         "Discarded writes are counted as far as their acks were heard.",
         discarded::check,
+    ),
+    subject(
+        "M1",
+        "the blackout is within its objective",
+        "While the VM was migrated, no longer than allowed passed without a durable write, nor without an echo of its network.",
+        "Known to within a token interval, and where the stream broke, to within the guest clock's step.",
+        migration::blackout,
+    ),
+    subject(
+        "M2",
+        "the guest lived on, once",
+        "The same VMI, boot, probe process and incarnation went on on another node, and nobody else wrote to its volumes.",
+        "A second writer that lived for less than the time between two lease reads is not seen.",
+        migration::lived,
+    ),
+    subject(
+        "M3",
+        "migration kept every write",
+        "Every write acknowledged before and while the VM was migrated is there, read past the guest's cache on the target.",
+        "Writes whose ack never reached the host are not owed.",
+        migration::kept,
+    ),
+    subject(
+        "A1",
+        "the freeze was real",
+        "While it was said to be frozen the guest wrote nothing to its file systems and went on writing to raw volumes.",
+        "Needs a volume with a file system and a raw one, both under load.",
+        freeze::seen,
+    ),
+    subject(
+        "A2",
+        "the point lies inside the freeze",
+        "The recovered point lies between the answer to the freeze and the asking for the thaw, and file volumes hold what they held then.",
+        "Dated by raw volumes to within a token interval.",
+        freeze::point,
+    ),
+    subject(
+        "A3",
+        "file systems came back clean",
+        "Before any mount ext4 asked for no recovery, and XFS was sound to its checker after log recovery.",
+        "Other file systems are not judged.",
+        freeze::unmounted,
+    ),
+    subject(
+        "A4",
+        "the thaw came in time",
+        "The guest was thawed before it would have thawed by itself, and its file systems stood still for no longer than allowed.",
+        "Known to within a token interval.",
+        freeze::thaw,
     ),
     subject(
         "O1",

@@ -1,12 +1,10 @@
 //! D4 and D5: cells that are not whole, and whole cells in the wrong place.
 
-use std::collections::BTreeMap;
-
 use super::case::Case;
 use super::finding::Finding;
 use super::image::{Image, state};
+use super::torn::{self, Torn};
 use crate::probe::frame::{CellState, Seen};
-use crate::probe::layout::WRITER_FILL;
 
 /// How many cells of an image were whole or classified at all.
 pub(super) fn examined(image: &Image<'_>) -> u64 {
@@ -55,22 +53,23 @@ pub(super) fn coverage(image: &Image<'_>) -> String {
     )
 }
 
-/// D4: torn or damaged cells. A torn cell is legal if the write that was under way had not been
-/// acknowledged: not at all where nothing may be lost, else not before the recovered point.
+/// D4: torn or damaged cells. A torn cell is legal if its write may have been under way.
 pub(super) fn whole(case: &Case<'_>) -> Finding {
     super::each_image(case, |image| {
         let mut bad = Vec::new();
         let mut doubtful = Vec::new();
-        let owed = torn(case, image);
+        let torn = torn::judge(case, image);
         for (volume, seen) in listed(image) {
+            let line = || line(image, volume, seen);
             match seen.state {
-                CellState::Corrupt => bad.push(line(image, volume, seen)),
-                CellState::Torn { wseq, writer, .. } => {
-                    let line = line(image, volume, seen);
-                    match owed.get(&(volume, seen.cell)) {
-                        Some(false) if later_life(image, writer, wseq) => doubtful.push(line),
-                        Some(false) => {}
-                        Some(true) | None => bad.push(line),
+                CellState::Corrupt => bad.push(line()),
+                CellState::Torn { .. } => {
+                    let word = image.slot(volume, seen.cell);
+                    match word.and_then(|slot| torn.get(&(volume, slot))) {
+                        Some(Torn::UnderWay) => {}
+                        Some(Torn::Doubtful) => doubtful.push(line()),
+                        Some(Torn::Broken(why)) => bad.push(format!("{}: {why}", line())),
+                        None => bad.push(format!("{}: it is written only once", line())),
                     }
                 }
                 _ => {}
@@ -91,45 +90,12 @@ pub(super) fn whole(case: &Case<'_>) -> Finding {
         if examined(image) == 0 {
             return Finding::unsure("no cell was read");
         }
-        let torn = image.torn.len();
         Finding::pass(format!(
-            "no cell is damaged; {torn} torn by writes still under way"
+            "no cell is damaged; {} torn by writes still under way",
+            torn.len()
         ))
         .limit(coverage)
     })
-}
-
-/// Whether a torn cell's write cannot be told from one of a load before.
-fn later_life(image: &Image<'_>, writer: u32, wseq: u64) -> bool {
-    !image.older.is_empty() && wseq > image.load.acks.watermark(writer)
-}
-
-/// For each torn log or hot cell that its newest write can have hit: whether that write was owed
-/// whole. Torn cells that are not in the answer were hit by nothing that the ledger knows.
-fn torn(case: &Case<'_>, image: &Image<'_>) -> BTreeMap<(usize, u64), bool> {
-    let mut owed = BTreeMap::new();
-    let mut wanted = BTreeMap::new();
-    for (place, (writer, wseq)) in &image.torn {
-        if *writer != WRITER_FILL && image.place(*writer, *wseq) == Some(*place) {
-            let cell = image.volumes.get(place.0).map_or(0, |v| v.cell(place.1));
-            owed.insert((place.0, cell), false);
-            wanted.insert((*writer, *wseq), (place.0, cell));
-        }
-    }
-    if wanted.is_empty() {
-        return owed;
-    }
-    let strict = case.owes_all(image.scan);
-    let newest = image.newest();
-    let reached = newest.iter().flatten().map(|write| write.rank).max();
-    for acked in image.load.acks.acked() {
-        if let Some(place) = wanted.get(&(acked.writer, acked.wseq))
-            && (strict || reached.is_some_and(|reached| acked.rank <= reached))
-        {
-            owed.insert(*place, true);
-        }
-    }
-    owed
 }
 
 /// D5: cells that belong elsewhere.

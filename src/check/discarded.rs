@@ -82,12 +82,12 @@ fn said(fork: &Image<'_>, lost: &Incarnation, discarded: &Losses) -> String {
         format!("rank {} acked{at}", write.rank)
     };
     match (&discarded.first, &discarded.last) {
-        (Some(first), Some(last)) => format!(
+        (Some(begin), Some(end)) => format!(
             "{} acked writes of the {} were discarded, {} to {}, and stayed away",
             discarded.writes,
             lost.site,
-            one(first),
-            one(last)
+            one(begin),
+            one(end)
         ),
         _ => format!("no acked write of the {} had to be discarded", lost.site),
     }

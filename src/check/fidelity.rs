@@ -27,7 +27,7 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
         return Finding::unsure("nobody looked how the VM is defined");
     };
     // A VM that comes back home is compared with what it was before it left.
-    let target = case.target().unwrap_or(home.peer());
+    let target = case.target().unwrap_or_else(|| home.peer());
     let newest = shapes.iter().rfind(|(_, site, _)| *site == target);
     let Some((to, _, shape)) = newest.filter(|(to, ..)| to != from) else {
         return Finding::unsure(format!("the VM's shape on the {target} was not seen"));

@@ -334,6 +334,13 @@ impl<'a> Image<'a> {
             .collect()
     }
 
+    /// The slot of a cell of the log or hot region.
+    pub(super) fn slot(&self, volume: usize, cell: u64) -> Option<usize> {
+        let known = self.volumes.get(volume)?;
+        let slot = usize::try_from(cell.checked_sub(known.layout.log.start)?).ok()?;
+        (slot < known.cells.len()).then_some(slot)
+    }
+
     /// Volume and cell in words.
     pub(super) fn spot(&self, volume: usize, slot: usize) -> String {
         self.volumes.get(volume).map_or_else(String::new, |known| {

@@ -22,10 +22,13 @@ mod durability;
 mod fence;
 mod fidelity;
 mod finding;
+mod freeze;
+mod gap;
 mod honesty;
 mod identity;
 mod image;
 mod isolation;
+mod migration;
 mod order;
 mod outcome;
 mod protection;
@@ -41,6 +44,7 @@ mod stale;
 mod testkit;
 #[cfg(test)]
 mod tests;
+mod torn;
 pub mod verdict;
 
 pub use catalogue::{CATALOGUE, CheckSpec, Per};

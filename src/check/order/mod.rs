@@ -9,6 +9,10 @@
 use super::case::Case;
 use super::finding::{Finding, time};
 use super::image::{DAMAGED, Image, Write};
+use super::verdict::Status;
+use completion::Skipped;
+
+mod completion;
 
 /// The two ends of the rule for each volume.
 #[derive(Debug)]
@@ -48,16 +52,18 @@ impl Rule {
     /// The pair that proves an image of these volumes illegal: a missing write that was durable
     /// before a present one was issued.
     pub(super) fn breach(&self, volumes: impl Fn(usize) -> bool) -> Option<(Write, Write)> {
-        let of = |ends: &[Option<Write>]| -> Vec<Write> {
-            ends.iter()
-                .flatten()
-                .filter(|write| volumes(write.volume))
-                .copied()
-                .collect()
-        };
-        let missing = of(&self.missing).into_iter().min_by_key(|w| w.rank)?;
-        let present = of(&self.present).into_iter().max_by_key(|w| w.rank)?;
+        let missing = self.first_missing(&volumes)?;
+        let known = self.present.iter().flatten();
+        let known = known.filter(|write| volumes(write.volume));
+        let present = known.copied().max_by_key(|write| write.rank)?;
         (missing.rank <= present.rank).then_some((missing, present))
+    }
+
+    /// The acked write of these volumes that is missing and was durable first.
+    pub(super) fn first_missing(&self, volumes: impl Fn(usize) -> bool) -> Option<Write> {
+        let missing = self.missing.iter().flatten();
+        let known = missing.filter(|write| volumes(write.volume));
+        known.copied().min_by_key(|write| write.rank)
     }
 
     /// The most that was durable when a present write of the volume was issued: the point that the
@@ -108,7 +114,11 @@ pub(super) fn volumes(case: &Case<'_>) -> Finding {
         let breaches: Vec<_> = (0..image.volumes.len())
             .filter_map(|volume| rule.breach(|v| v == volume))
             .collect();
-        said(image, &rule, &breaches, "a volume")
+        warned(said(image, &rule, &breaches, "a volume"), || {
+            (0..image.volumes.len())
+                .filter_map(|volume| completion::skipped(image, |v| v == volume))
+                .collect()
+        })
     })
 }
 
@@ -117,7 +127,9 @@ pub(super) fn group(case: &Case<'_>) -> Finding {
     super::each_image(case, |image| {
         let rule = rule(image);
         let breaches: Vec<_> = rule.breach(|_| true).into_iter().collect();
-        let mut finding = said(image, &rule, &breaches, "the VM");
+        let mut finding = warned(said(image, &rule, &breaches, "the VM"), || {
+            completion::skipped(image, |_| true).into_iter().collect()
+        });
         if image.volumes.len() == 1 {
             finding = finding.limit("one data volume: says no more than D2");
         }
@@ -133,6 +145,21 @@ pub(super) fn group(case: &Case<'_>) -> Finding {
                 ));
         }
         finding
+    })
+}
+
+/// Adds to a pass what speaks against the order in which writes completed. Flushes decide; a storage
+/// that keeps its promises may reorder between them, but one that claims write-order fidelity
+/// does not.
+fn warned(finding: Finding, skipped: impl FnOnce() -> Vec<Skipped>) -> Finding {
+    if finding.status != Status::Pass {
+        return finding;
+    }
+    let finding = finding.limit(
+        "completion order is known within each writer, which has one write in flight; across writers only flushes tell",
+    );
+    skipped().into_iter().fold(finding, |finding, skipped| {
+        finding.warning(skipped.in_words)
     })
 }
 

@@ -54,6 +54,17 @@ pub struct Stopped {
     pub last_rank: u64,
 }
 
+/// What a probe said of itself when its stream was attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// When the host had it.
+    pub at_ns: u64,
+    /// The boot in which it runs.
+    pub boot_id: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
 /// A moment bracketed by the host's clock: it lies between `low` and `high`, nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bracket {
@@ -82,6 +93,7 @@ pub struct AckLog {
     first_ns: Option<u64>,
     last_ns: u64,
     identity: Option<Identity>,
+    attaches: Vec<Attach>,
     filled: BTreeMap<u8, u64>,
     stopped: Option<Stopped>,
     failed: Vec<String>,
@@ -156,13 +168,19 @@ impl AckLog {
 
     fn take(&mut self, at_ns: u64, frame: FromGuest) -> Result<(), String> {
         match frame {
-            FromGuest::Opened(identity) => match &self.identity {
-                Some(first) if first.incarnation != identity.incarnation => {
+            FromGuest::Opened(identity) => {
+                if let Some(first) = &self.identity
+                    && first.incarnation != identity.incarnation
+                {
                     return Err("the stream changed its incarnation".into());
                 }
-                Some(_) => {}
-                None => self.identity = Some(identity),
-            },
+                self.attaches.push(Attach {
+                    at_ns,
+                    boot_id: identity.boot_id.clone(),
+                    pid: identity.pid,
+                });
+                self.identity.get_or_insert(identity);
+            }
             FromGuest::Filled { volume, cells } => {
                 self.filled.insert(volume, cells);
             }
@@ -331,6 +349,11 @@ impl AckLog {
     /// Who spoke, if the stream began.
     pub const fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// Who answered at each attach of the stream, in order.
+    pub fn attaches(&self) -> &[Attach] {
+        &self.attaches
     }
 
     /// Cells of the cold fill that were heard to be durable, by volume ordinal.

@@ -182,8 +182,8 @@ pub const CATALOGUE: &[Spec] = &[
             Step::Heal,
         ],
         checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O4",
-            "G1",
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "O1", "O2",
+            "O4", "G1",
         ],
         zero_loss: false,
         sources: &[

@@ -1,0 +1,138 @@
+//! A1 to A4: was a point that claims quiesced file systems taken while they were?
+//!
+//! `fsfreeze` stops writers of mounted file systems and nobody else, so the hot writers of raw
+//! volumes go on and date what was taken. The log writer goes round all volumes and stops with the
+//! first file volume that it comes to, so it says nothing.
+
+use std::collections::BTreeSet;
+
+use super::case::Case;
+use super::finding::Finding;
+use crate::history::event::{Event, Fact, FreezeFact, LedgerMode, Outcome, Site};
+use crate::history::read::Incarnation;
+use crate::probe::layout::hot_writer;
+
+mod point;
+mod seen;
+mod thaw;
+mod unmounted;
+
+pub(super) use point::check as point;
+pub(super) use seen::check as seen;
+pub(super) use thaw::check as thaw;
+pub(super) use unmounted::check as unmounted;
+
+/// One freeze, from its asking to its end.
+#[derive(Debug, Clone, Copy)]
+struct Freeze<'a> {
+    site: Site,
+    asked: &'a Event,
+    timeout_ms: u64,
+    frozen: Option<&'a Event>,
+    refused: Option<(&'a Event, &'a str)>,
+    thaw_asked: Option<&'a Event>,
+    thawed: Option<(&'a Event, &'a Outcome)>,
+}
+
+impl Freeze<'_> {
+    /// While this lasts the file systems must take no write: from the word that they are frozen to
+    /// the asking for the thaw.
+    fn window(&self) -> Option<(u64, u64)> {
+        let from = self.frozen?.at_ns;
+        let to = self.thaw_asked.map_or(u64::MAX, |event| event.at_ns);
+        Some((from, to))
+    }
+}
+
+/// The freezes of a case in order.
+fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
+    let mut freezes: Vec<Freeze<'a>> = Vec::new();
+    for event in case.events() {
+        let Fact::Freeze { site, freeze } = &event.fact else {
+            continue;
+        };
+        if let FreezeFact::Asked { timeout_ms } = freeze {
+            freezes.push(Freeze {
+                site: *site,
+                asked: event,
+                timeout_ms: *timeout_ms,
+                frozen: None,
+                refused: None,
+                thaw_asked: None,
+                thawed: None,
+            });
+            continue;
+        }
+        let Some(open) = freezes.iter_mut().rfind(|open| open.site == *site) else {
+            continue;
+        };
+        match freeze {
+            FreezeFact::Frozen => open.frozen = open.frozen.or(Some(event)),
+            FreezeFact::Refused { why } => open.refused = Some((event, why)),
+            FreezeFact::ThawAsked => open.thaw_asked = open.thaw_asked.or(Some(event)),
+            FreezeFact::Thawed { outcome } => open.thawed = Some((event, outcome)),
+            FreezeFact::Asked { .. } | FreezeFact::Reported { .. } => {}
+        }
+    }
+    freezes
+}
+
+/// The hot writers of a load, by what their volume carries.
+#[derive(Debug, Default)]
+struct Writers {
+    file: BTreeSet<u32>,
+    raw: BTreeSet<u32>,
+    file_volumes: BTreeSet<usize>,
+}
+
+impl Writers {
+    fn of(case: &Case<'_>, load: &Incarnation) -> Self {
+        let mut writers = Self::default();
+        let volumes = case.created().map_or(&[][..], |created| created.volumes);
+        for (index, layout) in load.layouts.iter().enumerate() {
+            let fact = volumes
+                .iter()
+                .find(|fact| usize::from(fact.ordinal) == index);
+            let Some(fact) = fact else { continue };
+            let own = (0..layout.hot_writers).map(|k| hot_writer(&load.layouts, index, k));
+            match fact.ledger {
+                LedgerMode::File => {
+                    writers.file_volumes.insert(index);
+                    writers.file.extend(own);
+                }
+                LedgerMode::Raw => writers.raw.extend(own),
+            }
+        }
+        writers
+    }
+}
+
+/// The ack frames that carry acks of some writers, ascending.
+fn frames_of(load: &Incarnation, writers: &BTreeSet<u32>) -> Vec<usize> {
+    let mut frames: Vec<usize> = load
+        .acks
+        .acked()
+        .filter(|acked| writers.contains(&acked.writer))
+        .map(|acked| acked.batch)
+        .collect();
+    frames.dedup();
+    frames
+}
+
+/// Those of them that lie wholly within a window.
+fn wholly(load: &Incarnation, frames: &[usize], (from, to): (u64, u64)) -> Vec<usize> {
+    let inside = |frame: &usize| {
+        let bracket = load.acks.bracket(*frame);
+        bracket.is_some_and(|bracket| bracket.low > from && bracket.high < to)
+    };
+    frames.iter().copied().filter(inside).collect()
+}
+
+/// Judges every freeze; the worst word counts.
+fn each(case: &Case<'_>, judge: impl Fn(&Freeze<'_>) -> Finding) -> Finding {
+    freezes(case)
+        .iter()
+        .map(judge)
+        .reduce(Finding::worst)
+        .unwrap_or_else(|| Finding::unsure("no freeze was asked for in this trial"))
+}

@@ -1,0 +1,148 @@
+//! A2: does the recovered point lie inside the freeze?
+//!
+//! The raw volumes date it. It comes after the issue of every write that they hold and before the
+//! ack of every write that they lack. The file volumes must hold what they held when they were
+//! frozen: everything acked until then, and nothing that was issued later.
+
+use super::{Freeze, Writers, freezes};
+use crate::check::case::Case;
+use crate::check::finding::{Finding, moment};
+use crate::check::image::{DAMAGED, Image};
+use crate::check::image_after;
+use crate::check::order::rule;
+use crate::check::rpo::between;
+use crate::probe::frame::CellState;
+
+/// A2: the first read-back after the last freeze.
+pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
+    let freezes = freezes(case);
+    let Some(freeze) = freezes.last() else {
+        return Finding::unsure("no freeze was asked for in this trial");
+    };
+    let Some((from, to)) = freeze.window() else {
+        return Finding::unsure("the guest was not said to be frozen");
+    };
+    let image = match image_after(case, from) {
+        Ok(image) => image,
+        Err(why) => return Finding::unsure(why),
+    };
+    let writers = Writers::of(case, image.load);
+    if writers.file_volumes.is_empty() {
+        return Finding::unsure("the subject has no volume with a file system");
+    }
+    let raw = |volume: usize| !writers.file_volumes.contains(&volume);
+    if rule(image).breach(raw).is_some() {
+        return Finding::unsure("the raw volumes are not one point, see D2 and D3");
+    }
+    let (after, before) = (issued(image, raw), missed(image, raw));
+    let files = files(image, &writers, from);
+    let dated = dated(freeze, (from, to), after, before);
+    let finding = if files.is_empty() {
+        dated
+    } else {
+        Finding::fail("the file volumes do not hold what they held when they were frozen")
+            .witnesses(&files)
+            .worst(dated)
+    };
+    finding.limit(
+        "writes to file volumes acked within a token interval of the freeze may be there or not",
+    )
+}
+
+/// Where the recovered point lies against the freeze.
+fn dated(
+    freeze: &Freeze<'_>,
+    (from, to): (u64, u64),
+    after: Option<u64>,
+    before: Option<u64>,
+) -> Finding {
+    let (Some(after), Some(before)) = (after, before) else {
+        return Finding::unsure(
+            "the raw volumes do not date the point: too little was written to them before or after",
+        );
+    };
+    let said = format!(
+        "the recovered point lies {}, the freeze {}",
+        between(after, before),
+        between(from, to)
+    );
+    if before <= from || after >= to {
+        return Finding::fail("the recovered point lies outside the freeze")
+            .witness(said)
+            .witness(format!("frozen by event {}", freeze.asked.seq));
+    }
+    if after > from && before < to {
+        return Finding::pass(said);
+    }
+    Finding::unsure(format!("{said}: it may lie outside"))
+}
+
+/// A moment after which the latest of the writes that are there was issued.
+fn issued(image: &Image<'_>, volumes: impl Fn(usize) -> bool) -> Option<u64> {
+    let mut latest = None;
+    for (_, volume) in (image.volumes.iter().enumerate()).filter(|(index, _)| volumes(*index)) {
+        for seen in volume.cells {
+            latest = latest.max(since(image, &seen.state));
+        }
+    }
+    latest
+}
+
+/// A moment after which the write of the load that a cell holds was issued: its writer had a token
+/// by then, and a number of ranks was durable.
+fn since(image: &Image<'_>, state: &CellState) -> Option<u64> {
+    let CellState::Ok {
+        incarnation,
+        dep,
+        token,
+        ..
+    } = *state
+    else {
+        return None;
+    };
+    if incarnation != image.load.number {
+        return None;
+    }
+    let acks = &image.load.acks;
+    let batches = acks.batches();
+    let ranked = batches
+        .partition_point(|batch| batch.first_rank <= dep)
+        .checked_sub(1)
+        .and_then(|at| acks.bracket(at))
+        .map_or(0, |bracket| bracket.low);
+    Some(acks.sent(token).max(ranked))
+}
+
+/// A moment before which the first of the acked writes that are not there was durable.
+fn missed(image: &Image<'_>, volumes: impl Fn(usize) -> bool) -> Option<u64> {
+    let mut first: Option<usize> = None;
+    image.walk(|acked, (volume, _), present| {
+        if volumes(volume) && present != DAMAGED && present < acked.wseq {
+            first.get_or_insert(acked.batch);
+        }
+    });
+    image.load.acks.bracket(first?).map(|bracket| bracket.high)
+}
+
+/// What is wrong with the file volumes: writes acked before the freeze that are missing, and writes
+/// issued after it that are there.
+fn files(image: &Image<'_>, writers: &Writers, frozen: u64) -> Vec<String> {
+    let batches = image.load.acks.batches();
+    let early = |batch: usize| batches.get(batch).is_some_and(|b| b.at_ns <= frozen);
+    let is_file = |volume: usize| writers.file_volumes.contains(&volume);
+    let mut bad = image
+        .losses(|batch, volume| is_file(volume) && early(batch))
+        .samples;
+    for (index, volume) in (image.volumes.iter().enumerate()).filter(|(index, _)| is_file(*index)) {
+        for (slot, seen) in volume.cells.iter().enumerate() {
+            if let Some(at) = since(image, &seen.state).filter(|at| *at > frozen) {
+                bad.push(format!(
+                    "{} holds a write issued after {}, when the file system was frozen",
+                    image.spot(index, slot),
+                    moment(at)
+                ));
+            }
+        }
+    }
+    bad
+}

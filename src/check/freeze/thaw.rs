@@ -1,0 +1,104 @@
+//! A4: was the guest thawed in time, and how long did its file systems stand still?
+
+use super::{Freeze, Writers, frames_of, wholly};
+use crate::check::case::Case;
+use crate::check::finding::{Finding, float, seconds, time};
+use crate::check::gap;
+use crate::check::verdict::Status;
+use crate::history::event::Outcome;
+
+const MS: u64 = 1_000_000;
+
+/// A4.
+pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
+    super::each(case, |freeze| {
+        timely(case, freeze).worst(stalled(case, freeze))
+    })
+}
+
+/// The thaw must come before the launcher's own.
+fn timely(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
+    let asked = freeze.asked.seq;
+    let Some((thaw, (end, outcome))) = freeze.thaw_asked.zip(freeze.thawed) else {
+        let said = format!("the freeze of event {asked} was never thawed");
+        // What a trial that was cut short did not get to do is nobody's fault.
+        return match case.trial.outcome {
+            Some(Outcome::Ok | Outcome::Failed(_)) => Finding::fail(said),
+            _ => Finding::unsure(said),
+        };
+    };
+    match outcome {
+        Outcome::Ok => {}
+        Outcome::Failed(why) => {
+            return Finding::fail(format!("the thaw failed: {why}"))
+                .witness(format!("event {}", end.seq));
+        }
+        Outcome::Unknown(why) | Outcome::Skipped(why) => {
+            return Finding::unsure(format!("the guest may not have been thawed: {why}"));
+        }
+    }
+    // The timer starts when the file systems are frozen, between the asking and the answer.
+    let since = freeze.frozen.map_or(end.at_ns, |frozen| frozen.at_ns);
+    let low = thaw.at_ns.saturating_sub(since);
+    let high = end.at_ns.saturating_sub(freeze.asked.at_ns);
+    let timeout = freeze.timeout_ms.saturating_mul(MS);
+    let said = format!(
+        "thawed after {:.3} s to {:.3} s, the launcher's own thaw after {:.1} s",
+        seconds(low),
+        seconds(high),
+        float(freeze.timeout_ms) / 1e3
+    );
+    if timeout == 0 {
+        return Finding::pass(format!(
+            "thawed after {:.3} s to {:.3} s",
+            seconds(low),
+            seconds(high)
+        ))
+        .limit("the launcher would never have thawed by itself");
+    }
+    if low > timeout {
+        return Finding::fail(format!("{said}: the guest had thawed by itself"))
+            .witness(format!("event {asked} to event {}", end.seq));
+    }
+    if high > timeout {
+        return Finding::unsure(format!("{said}: either may have come first"));
+    }
+    Finding::pass(said)
+}
+
+/// How long no write to a file system was acked.
+fn stalled(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
+    let Some((from, to)) = freeze.window() else {
+        return Finding::unsure("the guest was not said to be frozen");
+    };
+    let Some(load) = case.load_at(freeze.asked.at_ns) else {
+        return Finding::unsure("no load ran when the guest was frozen");
+    };
+    let frames = frames_of(load, &Writers::of(case, load).file);
+    if freeze.thaw_asked.is_some() && !wholly(load, &frames, (from, to)).is_empty() {
+        return Finding::fail("file systems were written to before the thaw was asked for")
+            .witness(format!("frozen by event {}", freeze.asked.seq));
+    }
+    let Some(gap) = gap::longest(&load.acks, &frames, freeze.asked.at_ns, to) else {
+        return Finding::unsure("no write to a file system was acked after the thaw");
+    };
+    let allowed = case.plan.objectives().freeze_stall;
+    let target = allowed.map(|allowed| allowed.as_secs_f64());
+    let said = format!(
+        "file systems stood still for {:.3} s to {:.3} s",
+        seconds(gap.low),
+        seconds(gap.high)
+    );
+    let finding = match gap::against(gap.low, gap.high, allowed) {
+        Status::Fail => Finding::fail(format!("{said}, longer than allowed")),
+        Status::Inconclusive => {
+            Finding::unsure(format!("{said}: the objective lies inside the bracket"))
+        }
+        Status::Pass => Finding::pass(said),
+    };
+    let finding = finding.measure(time("freeze-stall", gap.low, gap.high, target));
+    if allowed.is_none() {
+        return finding.limit("the plan sets no objective for the stall");
+    }
+    finding
+}

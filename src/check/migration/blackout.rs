@@ -1,0 +1,171 @@
+//! M1: for how long did the guest get no write done while it was migrated?
+//!
+//! Three looks. *Heard*: between the arrivals of two acks; a broken stream stretches it. *Guest*: the
+//! longest gap that the guest's clock shows; that clock may stand still with the guest or jump when
+//! it is set on the target. *Echo*: what somebody outside saw of its network. The host's brackets
+//! hold in any case. The guest's gap narrows them by as much as its clock kept step with the host's
+//! over the whole window.
+
+use super::Move;
+use crate::check::case::Case;
+use crate::check::finding::{Finding, seconds, time};
+use crate::check::gap::{self, Gap};
+use crate::check::verdict::Status;
+use crate::history::acks::AckLog;
+use crate::history::event::Fact;
+
+/// M1.
+pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
+    super::each(case, |moved| judge(case, moved))
+}
+
+fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
+    let (from, to) = match moved.window() {
+        Ok(window) => window,
+        Err(why) => return Finding::unsure(why),
+    };
+    let Some(load) = case.load_at(from) else {
+        return Finding::unsure("no load ran when the VM was migrated");
+    };
+    let acks = &load.acks;
+    let frames: Vec<usize> = (0..acks.batches().len()).collect();
+    let allowed = case.plan.objectives().migration_blackout;
+    let target = allowed.map(|allowed| allowed.as_secs_f64());
+    let Some(gap) = gap::longest(acks, &frames, from, to) else {
+        return unended(acks, from, allowed);
+    };
+    let guest = in_guest(acks, from, to);
+    let (low, high) = narrowed(acks, gap, guest, from, to);
+    let said = format!(
+        "no write became durable for {:.3} s to {:.3} s",
+        seconds(low),
+        seconds(high)
+    );
+    let mut finding = match gap::against(low, high, allowed) {
+        Status::Fail => Finding::fail(format!("{said}, longer than allowed"))
+            .witness(format!("{} in the guest's own clock", span(guest)))
+            .witness(format!("{} between two acks as heard", span(gap.heard))),
+        Status::Inconclusive => {
+            Finding::unsure(format!("{said}: the objective lies inside the bracket"))
+        }
+        Status::Pass => Finding::pass(said),
+    };
+    finding = finding.worst(echo(case, moved, (from, to)));
+    if allowed.is_none() {
+        finding = finding.limit("the plan sets no objective for the blackout");
+    }
+    finding
+        .measure(time("blackout", low, high, target))
+        .measure(time("blackout.guest", guest, guest, None))
+        .measure(time("blackout.heard", gap.heard, gap.heard, None))
+        .limit(
+            "the guest's clock counts only as far as it kept step with the host's over the window",
+        )
+}
+
+fn span(ns: u64) -> String {
+    format!("{:.3} s", seconds(ns))
+}
+
+/// The writes never came back: a failure if the guest was heard idle for longer than allowed.
+fn unended(acks: &AckLog, from: u64, allowed: Option<std::time::Duration>) -> Finding {
+    let last = acks.batches().last().map_or(from, |batch| batch.at_ns);
+    let heard = acks.last_frame_at(u64::MAX).unwrap_or(last);
+    let idle = heard.saturating_sub(last);
+    let said = "no ack was heard after the migration";
+    if gap::against(idle, idle, allowed) == Status::Fail {
+        return Finding::fail(format!(
+            "{said}, and the probe spoke for {} more",
+            span(idle)
+        ))
+        .measure(time("blackout", idle, u64::MAX, None));
+    }
+    Finding::unsure(said)
+}
+
+/// The longest gap on the guest's clock in the frames that touch the window.
+fn in_guest(acks: &AckLog, from: u64, to: u64) -> u64 {
+    let batches = acks.batches();
+    let first = batches.partition_point(|batch| batch.at_ns < from);
+    let last = batches.partition_point(|batch| batch.at_ns <= to);
+    let touched = batches.get(first..=last.min(batches.len().saturating_sub(1)));
+    let gaps = touched.unwrap_or(&[]).iter().map(|batch| batch.max_gap_ns);
+    gaps.max().unwrap_or(0)
+}
+
+/// How far from the window acks compare the clocks, nanoseconds: so short that rates do not matter.
+const NEAR_NS: u64 = 10_000_000_000;
+
+/// The host's bracket and the guest's gap laid over each other.
+fn narrowed(acks: &AckLog, gap: Gap, guest: u64, from: u64, to: u64) -> (u64, u64) {
+    let host = (gap.low, gap.high);
+    let batches = acks.batches();
+    let first = batches.partition_point(|batch| batch.at_ns < from);
+    let last = batches.partition_point(|batch| batch.at_ns <= to);
+    let near = |at: &usize| {
+        batches.get(*at).is_some_and(|batch| {
+            batch.at_ns.saturating_add(NEAR_NS) >= from && batch.at_ns <= to.saturating_add(NEAR_NS)
+        })
+    };
+    let before = offset(acks, (0..first).filter(near));
+    let after = offset(acks, (last..batches.len()).filter(near));
+    let (Some(before), Some(after)) = (before, after) else {
+        return host;
+    };
+    // By how much the guest's clock may have stood still or jumped ahead over the window.
+    let clamp = |ns: i128| u64::try_from(ns.max(0)).unwrap_or(u64::MAX);
+    let stood = clamp(after.1 - before.0);
+    let jumped = clamp(before.1 - after.0);
+    let both = (
+        guest.saturating_sub(jumped).max(host.0),
+        guest.saturating_add(stood).min(host.1),
+    );
+    // A clock that contradicts the host's says nothing.
+    if both.0 <= both.1 { both } else { host }
+}
+
+/// The host's clock less the guest's, as all these acks bracket it together.
+fn offset(acks: &AckLog, frames: impl Iterator<Item = usize>) -> Option<(i128, i128)> {
+    let mut both: Option<(i128, i128)> = None;
+    for frame in frames {
+        let at = acks.bracket(frame)?;
+        let own = i128::from(acks.batches().get(frame)?.mono_ns);
+        let (low, high) = (i128::from(at.low) - own, i128::from(at.high) - own);
+        both = Some(both.map_or((low, high), |(l, h)| (l.max(low), h.min(high))));
+    }
+    both.filter(|(low, high)| low <= high)
+}
+
+/// What was seen of the guest's network from outside. Its absence takes nothing from the rest.
+fn echo(case: &Case<'_>, moved: &Move<'_>, (from, to): (u64, u64)) -> Finding {
+    let seen = case.events().filter_map(|event| match &event.fact {
+        Fact::Echo {
+            site,
+            from_ns,
+            interval_ns,
+            sent,
+            answered,
+            longest_ns,
+            ..
+        } if *site == moved.site && *from_ns <= from && event.at_ns >= to && *sent > 0 => {
+            Some((event.seq, *interval_ns, *sent, *answered, *longest_ns))
+        }
+        _ => None,
+    });
+    let Some((seq, interval, sent, answered, longest)) = seen.last() else {
+        return Finding::pass("no echo was asked for")
+            .limit("nobody outside the guest watched its network meanwhile");
+    };
+    let low = longest.saturating_sub(interval);
+    let said = format!(
+        "{answered} of {sent} echoes came back, none for {}, event {seq}",
+        span(longest)
+    );
+    let word = match gap::against(low, longest, case.plan.objectives().migration_blackout) {
+        Status::Fail => Finding::fail("the guest's network was gone for longer than allowed"),
+        Status::Inconclusive => Finding::unsure("the objective lies within one echo interval"),
+        Status::Pass => return Finding::pass(said.clone()).limit(said),
+    };
+    word.witness(said)
+        .measure(time("blackout.echo", low, longest, None))
+}

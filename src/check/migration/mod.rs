@@ -1,0 +1,68 @@
+//! M1 to M3: did the VM live on through a live migration, how long did it stand still, and did it
+//! keep everything?
+
+use super::case::Case;
+use super::finding::Finding;
+use crate::history::event::{Event, Fact, MigrationFact, Site};
+
+mod blackout;
+mod kept;
+mod lived;
+
+pub(super) use blackout::check as blackout;
+pub(super) use kept::check as kept;
+pub(super) use lived::check as lived;
+
+/// One live migration.
+#[derive(Debug, Clone, Copy)]
+struct Move<'a> {
+    site: Site,
+    name: &'a str,
+    /// The first fact that names it.
+    asked: &'a Event,
+    /// The fact that says that it is over.
+    end: Option<(&'a Event, &'a MigrationFact)>,
+}
+
+impl Move<'_> {
+    /// From when to when, if it came to an end.
+    fn window(&self) -> Result<(u64, u64), String> {
+        let (end, _) = self
+            .end
+            .ok_or_else(|| format!("migration {} has no end in the history", self.name))?;
+        Ok((self.asked.at_ns, end.at_ns))
+    }
+}
+
+/// The migrations of a case by name, in the order in which they were asked for.
+fn moves<'a>(case: &Case<'a>) -> Vec<Move<'a>> {
+    let mut moves: Vec<Move<'a>> = Vec::new();
+    for event in case.events() {
+        let Fact::Migration { site, migration } = &event.fact else {
+            continue;
+        };
+        let over = migration.completed
+            || migration.failed
+            || matches!(migration.phase.as_str(), "Succeeded" | "Failed");
+        let end = over.then_some((event, migration));
+        match moves.iter_mut().find(|known| known.name == migration.name) {
+            Some(known) => known.end = known.end.or(end),
+            None => moves.push(Move {
+                site: *site,
+                name: &migration.name,
+                asked: event,
+                end,
+            }),
+        }
+    }
+    moves
+}
+
+/// Judges every migration; the worst word counts.
+fn each(case: &Case<'_>, judge: impl Fn(&Move<'_>) -> Finding) -> Finding {
+    moves(case)
+        .iter()
+        .map(judge)
+        .reduce(Finding::worst)
+        .unwrap_or_else(|| Finding::unsure("the VM was not migrated in this trial"))
+}

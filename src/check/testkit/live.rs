@@ -1,0 +1,135 @@
+//! Guests that live on: migrated to another node, or frozen for a while.
+
+use super::{Draw, Kit, LOAD, MS, START, Stall};
+use crate::history::event::{
+    CaptureFact, Fact, FileSystemFact, FreezeFact, LedgerMode, MigrationFact, Outcome, Site,
+};
+
+/// When a migrated guest stands still, and a frozen one is frozen.
+pub(in crate::check) const PAUSE: u64 = START + 1_000 * MS;
+
+impl Kit {
+    /// A live migration in which the guest stands still for some milliseconds, its clock for `lag` of
+    /// them.
+    pub(in crate::check) fn migrated(seed: u64, pause_ms: u64, lag_ms: u64) -> Self {
+        let to = PAUSE + pause_ms * MS;
+        let stall = Stall {
+            from: PAUSE,
+            to,
+            writers: vec![0, 1, 2],
+            lag: lag_ms * MS,
+        };
+        let mut kit = Self::stalled(seed, 0, "migrate.under-load", true, Some(stall));
+        let last = kit.ranks.len() as u64;
+        kit.cut(last, &mut Draw(seed));
+        (kit.verify_site, kit.verify_boot) = (Site::Primary, "boot-a");
+        kit.add(PAUSE - 200 * MS, vm("uid-1", "node-1"));
+        kit.add(PAUSE - 100 * MS, migration(MigrationFact::default()));
+        kit.add(
+            to + 50 * MS,
+            migration(MigrationFact {
+                phase: "Succeeded".into(),
+                source_node: "node-1".into(),
+                target_node: "node-2".into(),
+                completed: true,
+                ..MigrationFact::default()
+            }),
+        );
+        kit.add(to + 60 * MS, vm("uid-1", "node-2"));
+        kit.add(
+            to + 300 * MS,
+            Fact::Lease {
+                incarnation: format!("{LOAD:016x}"),
+                volume: 0,
+                reads: 5,
+                longest_ns: 100 * MS,
+                foreign: Vec::new(),
+            },
+        );
+        kit
+    }
+
+    /// A freeze of one second in whose middle the point is taken that comes back. Volume 0 is raw, and
+    /// volume 1 carries a file system.
+    pub(in crate::check) fn frozen(seed: u64) -> Self {
+        Self::frozen_for(seed, &[0, 2], 500)
+    }
+
+    /// The same with these writers stopped, and the point taken so many milliseconds after.
+    pub(in crate::check) fn frozen_for(seed: u64, writers: &[u32], taken_ms: u64) -> Self {
+        let (from, to) = (PAUSE, PAUSE + 1_000 * MS);
+        let stall = Stall {
+            from,
+            to,
+            writers: writers.to_vec(),
+            lag: 0,
+        };
+        let mut kit = Self::stalled(seed, 0, "freeze.quiesced", false, Some(stall));
+        let point = from + taken_ms * MS;
+        let rank = kit.ranks.iter().filter(|at| **at <= point).count() as u64;
+        kit.cut_but(rank, &mut Draw(seed), writers);
+        kit.change(|fact| {
+            if let Fact::SubjectCreated { volumes, .. } = fact {
+                volumes[1].ledger = LedgerMode::File;
+            }
+        });
+        kit.add(
+            from - 20 * MS,
+            freeze(FreezeFact::Asked { timeout_ms: 5_000 }),
+        );
+        kit.add(from + 10 * MS, freeze(FreezeFact::Frozen));
+        let capture = |taken| Fact::Capture {
+            site: Site::Primary,
+            capture: CaptureFact {
+                means: "VirtualMachineSnapshot".into(),
+                quiesced: true,
+                taken,
+            },
+        };
+        kit.add(from + 300 * MS, capture(false));
+        kit.add(from + 700 * MS, capture(true));
+        kit.add(
+            from + 400 * MS,
+            file_system(FileSystemFact::Live { frozen: true }),
+        );
+        kit.add(to - 10 * MS, freeze(FreezeFact::ThawAsked));
+        let outcome = Outcome::Ok;
+        kit.add(to + 10 * MS, freeze(FreezeFact::Thawed { outcome }));
+        let (kind, dirty) = ("ext4".into(), false);
+        kit.add(
+            super::FAULT + 2_800 * MS,
+            file_system(FileSystemFact::Raw { kind, dirty }),
+        );
+        kit
+    }
+}
+
+pub(in crate::check) fn freeze(freeze: FreezeFact) -> Fact {
+    let site = Site::Primary;
+    Fact::Freeze { site, freeze }
+}
+
+pub(in crate::check) fn file_system(state: FileSystemFact) -> Fact {
+    Fact::FileSystem {
+        site: Site::Primary,
+        volume: 1,
+        state,
+    }
+}
+
+pub(in crate::check) fn migration(migration: MigrationFact) -> Fact {
+    let site = Site::Primary;
+    let name = "move-1".into();
+    let migration = MigrationFact { name, ..migration };
+    Fact::Migration { site, migration }
+}
+
+pub(in crate::check) fn vm(uid: &str, node: &str) -> Fact {
+    Fact::Vm {
+        site: Site::Primary,
+        status: "Running".into(),
+        phase: "Running".into(),
+        vmi_uid: Some(uid.into()),
+        node: Some(node.into()),
+    }
+}

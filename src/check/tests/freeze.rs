@@ -1,0 +1,277 @@
+//! A1 to A4: frozen file systems.
+
+use super::*;
+use crate::history::event::{CaptureFact, FileSystemFact, FreezeFact, LedgerMode};
+
+const ALL: [&str; 4] = ["A1", "A2", "A3", "A4"];
+
+#[test]
+fn a_good_freeze_passes() {
+    let kit = Kit::frozen(3);
+    for check in ALL {
+        let verdict = kit.verdict(check);
+        assert_eq!(verdict.status, Pass, "{verdict:?}");
+    }
+    for check in ALL {
+        assert_eq!(Kit::relocate(3).status(check), Inconclusive, "{check}");
+    }
+}
+
+#[test]
+fn a_freeze_that_stopped_nobody_is_a1() {
+    // Entry 36: frozen in the launcher's own mount namespace.
+    let kit = Kit::frozen_for(3, &[], 500);
+    let verdict = kit.verdict("A1");
+    assert_eq!(verdict.status, Fail);
+    assert!(verdict.summary.contains("took writes"), "{verdict:?}");
+    // Entry 37: it failed and somebody went on all the same.
+    let mut kit = Kit::frozen_for(3, &[], 500);
+    kit.change(|fact| {
+        if let Fact::Freeze { freeze, .. } = fact
+            && *freeze == FreezeFact::Frozen
+        {
+            let why = "no agent".into();
+            *freeze = FreezeFact::Refused { why };
+        }
+    });
+    assert_eq!(kit.status("A1"), Fail);
+    // Entry 35: nobody even asked for it.
+    let mut kit = Kit::frozen_for(3, &[], 500);
+    kit.without(|fact| matches!(fact, Fact::Freeze { .. }));
+    assert_eq!(kit.status("A1"), Fail);
+    kit.without(|fact| matches!(fact, Fact::Capture { .. }));
+    assert_eq!(kit.status("A1"), Inconclusive, "and nobody claims it");
+}
+
+#[test]
+fn a_file_system_that_says_it_is_not_frozen_is_a1() {
+    let mut kit = Kit::frozen(3);
+    kit.change(|fact| {
+        if let Fact::FileSystem {
+            state: FileSystemFact::Live { frozen },
+            ..
+        } = fact
+        {
+            *frozen = false;
+        }
+    });
+    assert_eq!(kit.status("A1"), Fail);
+}
+
+#[test]
+fn a_point_outside_any_freeze_is_a1() {
+    let mut kit = Kit::frozen(3);
+    kit.add(
+        PAUSE + 1_500 * MS,
+        Fact::Capture {
+            site: Site::Primary,
+            capture: CaptureFact {
+                means: "Recipe".into(),
+                quiesced: true,
+                taken: true,
+            },
+        },
+    );
+    assert_eq!(kit.status("A1"), Fail);
+}
+
+#[test]
+fn a_freeze_that_nothing_shows_is_no_pass() {
+    // The guest stood still as a whole: its raw volumes too.
+    assert_eq!(
+        Kit::frozen_for(3, &[0, 1, 2], 500).status("A1"),
+        Inconclusive
+    );
+    // No file system at all.
+    let mut kit = Kit::frozen(3);
+    kit.change(|fact| {
+        if let Fact::SubjectCreated { volumes, .. } = fact {
+            volumes[1].ledger = LedgerMode::Raw;
+        }
+    });
+    for check in ["A1", "A2", "A3"] {
+        assert_eq!(kit.status(check), Inconclusive, "{check}");
+    }
+    // Nothing answered.
+    let mut kit = Kit::frozen(3);
+    kit.without(|fact| {
+        matches!(fact, Fact::Capture { .. })
+            || matches!(
+                fact,
+                Fact::Freeze {
+                    freeze: FreezeFact::Frozen,
+                    ..
+                }
+            )
+    });
+    assert_eq!(kit.status("A1"), Inconclusive);
+    assert_eq!(kit.status("A2"), Inconclusive);
+}
+
+#[test]
+fn a_point_outside_the_freeze_is_a2() {
+    // Entry 38: taken half a second too late, or too early.
+    let verdict = Kit::frozen_for(3, &[0, 2], 1_500).verdict("A2");
+    assert_eq!(verdict.status, Fail);
+    let mut early = Kit::frozen(3);
+    let rank = early
+        .ranks
+        .iter()
+        .filter(|at| **at <= PAUSE - 300 * MS)
+        .count();
+    early.cut(rank as u64, &mut Draw(3));
+    assert_eq!(early.status("A2"), Fail);
+    // Entry 40: the guest thawed itself before the point.
+    let mut thawed = Kit::frozen_for(3, &[], 500);
+    thawed.change(|_| {});
+    let verdict = thawed.verdict("A2");
+    assert_eq!(verdict.status, Fail, "{verdict:?}");
+    assert!(verdict.witness[0].contains("issued after"), "{verdict:?}");
+}
+
+#[test]
+fn a_file_volume_that_lacks_what_it_held_is_a2() {
+    let mut kit = Kit::frozen(3);
+    let early = kit.writes.iter().rev().find(|w| {
+        w.volume == 1 && w.heard < PAUSE - 50 * MS && kit.disks[1].get(&w.cell) == Some(&state(w))
+    });
+    let early = early.expect("written before").clone();
+    let before = kit.before(&early);
+    kit.disks[1].insert(early.cell, before);
+    assert_eq!(kit.status("A2"), Fail);
+    let mut unread = Kit::frozen(3);
+    unread.scanned = false;
+    assert_eq!(unread.status("A2"), Inconclusive);
+}
+
+#[test]
+fn an_unclean_file_system_is_a3() {
+    let found = |states: &[FileSystemFact]| {
+        let mut kit = Kit::frozen(3);
+        kit.without(|fact| {
+            matches!(
+                fact,
+                Fact::FileSystem {
+                    state: FileSystemFact::Raw { .. },
+                    ..
+                }
+            )
+        });
+        for (n, state) in (0u64..).zip(states) {
+            kit.add(FAULT + (2_800 + n) * MS, file_system(state.clone()));
+        }
+        kit.status("A3")
+    };
+    let raw = |kind: &str, dirty| FileSystemFact::Raw {
+        kind: kind.into(),
+        dirty,
+    };
+    let checked = |sound| FileSystemFact::Checked {
+        kind: "xfs".into(),
+        sound,
+        said: "as told".into(),
+    };
+    assert_eq!(found(&[]), Inconclusive);
+    assert_eq!(found(&[raw("ext4", false)]), Pass);
+    assert_eq!(found(&[raw("ext4", true)]), Fail);
+    assert_eq!(
+        found(&[FileSystemFact::Mounted, raw("ext4", false)]),
+        Inconclusive
+    );
+    // A frozen XFS has a dirty log on purpose.
+    assert_eq!(found(&[raw("xfs", true)]), Inconclusive);
+    assert_eq!(found(&[raw("xfs", true), checked(true)]), Pass);
+    assert_eq!(found(&[raw("xfs", true), checked(false)]), Fail);
+    assert_eq!(found(&[raw("ntfs", false)]), Inconclusive);
+}
+
+#[test]
+fn a_late_or_missing_thaw_is_a4() {
+    let mut never = Kit::frozen(3);
+    never.without(|fact| {
+        matches!(
+            fact,
+            Fact::Freeze {
+                freeze: FreezeFact::ThawAsked | FreezeFact::Thawed { .. },
+                ..
+            }
+        )
+    });
+    assert_eq!(never.status("A4"), Fail);
+    let timed = |timeout_ms: u64| {
+        let mut kit = Kit::frozen(3);
+        kit.change(|fact| {
+            if let Fact::Freeze {
+                freeze: FreezeFact::Asked { timeout_ms: old },
+                ..
+            } = fact
+            {
+                *old = timeout_ms;
+            }
+        });
+        kit.status("A4")
+    };
+    assert_eq!(timed(500), Fail, "the guest thawed by itself");
+    assert_eq!(timed(1_000), Inconclusive);
+    assert_eq!(timed(0), Pass, "it never does");
+    let mut failed = Kit::frozen(3);
+    failed.change(|fact| {
+        if let Fact::Freeze {
+            freeze: FreezeFact::Thawed { outcome },
+            ..
+        } = fact
+        {
+            *outcome = Outcome::Failed("fsfreeze is limited".into());
+        }
+    });
+    assert_eq!(failed.status("A4"), Fail);
+    // Written to before the thaw was asked for: the guest thawed by itself.
+    assert_eq!(Kit::frozen_for(3, &[], 500).status("A4"), Fail);
+}
+
+#[test]
+fn the_stall_is_judged_by_its_bracket() {
+    let allowed = |ms: u64| {
+        let mut kit = Kit::frozen(3);
+        kit.plan = plan(&format!("{{freezeStall: {ms}ms}}"));
+        kit.verdict("A4")
+    };
+    let verdict = allowed(2_000);
+    assert_eq!(verdict.status, Pass);
+    let stall = verdict.measures.iter().find(|m| m.name == "freeze-stall");
+    let stall = stall.expect("measured");
+    assert!(
+        stall.low <= 1.02 && 0.99 <= stall.high && stall.high - stall.low < 0.25,
+        "{stall:?}"
+    );
+    assert_eq!(allowed(700).status, Fail);
+    assert_eq!(allowed(1_000).status, Inconclusive);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Points well inside the freeze pass, points well outside fail, none is called wrongly.
+    #[test]
+    fn the_point_is_dated_rightly(seed in any::<u64>(), taken in 0u64..1_900) {
+        let status = Kit::frozen_for(seed, &[0, 2], taken).status("A2");
+        match taken {
+            // A token interval and a few acks on either side are open.
+            150..900 => prop_assert_eq!(status, Pass),
+            1_100.. => prop_assert_eq!(status, Fail),
+            10..990 => prop_assert_ne!(status, Fail),
+            _ => prop_assert_ne!(status, Pass),
+        }
+    }
+
+    /// A real freeze is never called a false one, and the other way round.
+    #[test]
+    fn freezes_are_told_from_mere_words(seed in any::<u64>()) {
+        for check in ALL {
+            prop_assert_eq!(Kit::frozen(seed).status(check), Pass, "{}", check);
+        }
+        let words = Kit::frozen_for(seed, &[], 500);
+        prop_assert_eq!(words.status("A1"), Fail);
+        prop_assert_eq!(words.status("A2"), Fail);
+    }
+}
