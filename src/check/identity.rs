@@ -20,7 +20,24 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
         return Finding::unsure("too little says which guest came up").witnesses(&unseen);
     }
     Finding::pass("the disks carry this guest's ledger and the guest is the one known before")
+        .limits(new_keys(case))
         .limit("a machine id is compared only if the root disk is kept, see the guest events")
+}
+
+/// Logins that were shown another host key than before, which only the machine id vouches for.
+fn new_keys(case: &Case<'_>) -> Vec<String> {
+    let logins = case.events().filter_map(|event| match &event.fact {
+        Fact::Guest {
+            site,
+            host_key_pinned: Some(false),
+            ..
+        } => Some(format!(
+            "the guest on the {site} showed a new SSH host key and the machine id known before, event {}",
+            event.seq
+        )),
+        _ => None,
+    });
+    logins.collect()
 }
 
 /// The ledgers must be this subject's.
@@ -86,9 +103,12 @@ fn logins(case: &Case<'_>, bad: &mut Vec<String>, unseen: &mut Vec<String>) {
             continue;
         };
         seen += 1;
-        if *host_key_pinned == Some(false) {
+        // cloud-init makes new host keys for a new instance-id (`ssh_deletekeys`), so a key alone
+        // does not tell another guest from this one on a disk that still has its machine id.
+        let same = kept && !machine_id.is_empty() && first == Some(machine_id.as_str());
+        if *host_key_pinned == Some(false) && !same {
             bad.push(format!(
-                "host key {host_key} on the {site} is not the one known for its disks, event {}",
+                "host key {host_key} on the {site} is not the one known for its disks, and no machine id says that the guest is the same, event {}",
                 event.seq
             ));
         }

@@ -105,7 +105,15 @@ fn verdict(
     if let Some(deaf) = deaf(image.load, fault) {
         return Finding::unsure(format!("{lost}: {within}, but {deaf}"));
     }
-    let rate = rate(image, fault);
+    let service = service(image, fault);
+    if let Some((volume, silent)) = service.quietest().filter(|(_, silent)| *silent > allowed) {
+        return Finding::unsure(format!(
+            "{lost}, but nothing was acked on volume {volume} in the last {:.1} s before the fault, longer than the {:.1} s allowed",
+            seconds(silent),
+            target.as_secs_f64()
+        ));
+    }
+    let rate = service.rate;
     if rate < LEAST_RATE {
         return Finding::unsure(format!(
             "{lost}, but only {rate:.0} acks per second came before the fault and {LEAST_RATE:.0} are needed"
@@ -123,21 +131,42 @@ fn verdict(
     ))
 }
 
-/// Acked writes per second over the last seconds before the fault.
-fn rate(image: &Image<'_>, fault: u64) -> f64 {
+/// What was acked before the fault.
+struct Service {
+    /// Acked writes per second over the last seconds.
+    rate: f64,
+    /// How long before the fault the last write of each volume was acked.
+    silent: Vec<u64>,
+}
+
+impl Service {
+    /// The volume that was silent for longest before the fault.
+    fn quietest(&self) -> Option<(usize, u64)> {
+        let silent = self.silent.iter().copied().enumerate();
+        silent.max_by_key(|(_, silent)| *silent)
+    }
+}
+
+fn service(image: &Image<'_>, fault: u64) -> Service {
     let batches = image.load.acks.batches();
     let first = batches.first().map_or(fault, |batch| batch.at_ns);
     let from = fault.saturating_sub(RATE_NS).max(first);
     let mut writes = 0;
-    image.walk(|acked, _, _| {
+    let mut silent = vec![fault; image.volumes.len()];
+    image.walk(|acked, (volume, _), _| {
         let at = batches.get(acked.batch).map_or(0, |batch| batch.at_ns);
         writes += u64::from(from < at && at <= fault);
+        if let Some(silent) = silent.get_mut(volume) {
+            *silent = (*silent).min(fault.saturating_sub(at));
+        }
     });
     let span = fault.saturating_sub(from);
-    if span == 0 {
-        return 0.0;
-    }
-    float(writes) / seconds(span)
+    let rate = if span == 0 {
+        0.0
+    } else {
+        float(writes) / seconds(span)
+    };
+    Service { rate, silent }
 }
 
 /// The moment of a bracket in words, for other checks.

@@ -261,6 +261,8 @@ async fn one_site(
     server.aggregated = vec![kubevirt.subresources()];
     server.board = Arc::clone(board);
     server.seed = config.seed ^ u64::from(site == Site::Secondary);
+    let faults = Arc::clone(board);
+    server.skew = Some(Arc::new(move || super::clock::skew(&faults, site)));
     let server = ApiServer::start(server).await?;
     storage::run(&storage, tasks, stop);
     let kubeconfig = config.dir.join(format!("{name}.kubeconfig"));

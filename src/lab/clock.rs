@@ -3,6 +3,21 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
+use super::faults::{Board, Fault};
+use crate::history::event::Site;
+
+/// By how much the clock of a site's control plane is off (fault `cluster-clock-skew`): ahead on the
+/// primary, as much behind on the secondary.
+pub fn skew(board: &Board, site: Site) -> SignedDuration {
+    let seconds = board.param(Fault::ClusterClockSkew, "seconds").unwrap_or(0);
+    SignedDuration::from_secs(match site {
+        Site::Primary => seconds,
+        Site::Secondary => -seconds,
+    })
+}
+
 /// How much faster than real the lab's schedules run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LabClock {

@@ -172,7 +172,9 @@ impl Core {
             return Ok(());
         }
         let group = mirror.group.clone();
-        if self.image(key)?.in_use() && self.config.demote_in_use == DemoteInUse::Refuse {
+        let refuses = self.config.demote_in_use == DemoteInUse::Refuse
+            && !self.board.armed(Fault::DemoteUnderRunningVm);
+        if self.image(key)?.in_use() && refuses {
             let text = format!("volume cannot be demoted: image {} is still in use", key.1);
             return status(Code::FailedPrecondition, text);
         }

@@ -43,6 +43,60 @@ pub enum Fault {
     LeftoverAfterCleanup,
     /// The wrong guest's disks come up on the target.
     WrongGuest,
+    /// Fencing and stopping are acknowledged at once and take hold later.
+    FenceLate,
+    /// The VM gets other MAC addresses on the target.
+    MacChanged,
+    /// The VM gets another firmware UUID on the target.
+    FirmwareUuidChanged,
+    /// The VM's data disks stand in another order on the target.
+    DiskOrderChanged,
+    /// The Secrets that the VM names are not there on the target.
+    SecretMissing,
+    /// The guest on the target reaches addresses that it must not reach.
+    ReachesProduction,
+    /// The side that was promoted never takes a scheduled mirror snapshot again.
+    ReplicationPaused,
+    /// A VolumeReplication says Completed although its volume was never promoted.
+    CompletedNotPrimary,
+    /// A promotion that succeeded is reported as failed for ever.
+    PromotionUnrecognised,
+    /// A secondary's VolumeReplication cannot be deleted.
+    VrStuckTerminating,
+    /// The restored PV is reserved for a claim that no longer exists.
+    ClaimrefMismatch,
+    /// The promotion is reported before the volume can be attached.
+    VmBeforePromotion,
+    /// The launcher lives on under a stopped VM, and the demotion does not mind.
+    DemoteUnderRunningVm,
+    /// Lifting a fence is acknowledged and not carried out.
+    BlocklistLeft,
+    /// No csi-addons sidecar of the driver leads.
+    NoLeader,
+    /// The root volume is a clone whose parent is not mirrored.
+    ParentNotMirrored,
+    /// Somebody deletes a primary's VolumeReplication, and the replica goes with it.
+    ReplicaRemovedWithVr,
+    /// The guest makes itself new SSH host keys on the target.
+    NewIdentity,
+    /// The clocks of the sites' control planes are off.
+    ClusterClockSkew,
+    /// The guest agent does not run.
+    AgentMissing,
+    /// The guest agent answers late.
+    AgentSlow,
+    /// Nothing listens for SSH in the guest on the target.
+    SshdDown,
+    /// SSH comes up late in the guest on the target.
+    SshdSlow,
+    /// The guests' clocks are off.
+    GuestClock,
+    /// The guest's file systems are frozen and nobody thaws them.
+    GuestFrozen,
+    /// The guest reboots by itself.
+    GuestReboots,
+    /// Ledger files lie on a file system whose journal is replayed before the read-back.
+    JournalReplay,
     /// Every stream to the guests breaks well before the site does.
     AckStreamCut,
     /// A VolumeSnapshot stays unready for ever after an error that was cleared.

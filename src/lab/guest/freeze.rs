@@ -6,11 +6,14 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::Planted;
 use crate::probe::disk::{Disk, Grants};
 
 #[derive(Debug, Default)]
 struct Hold {
     frozen: bool,
+    /// The power is gone: nothing is held any more, and nothing can be.
+    off: bool,
     /// Counts freezes, so that a timer knows whether the freeze that armed it still holds.
     generation: u64,
 }
@@ -35,7 +38,7 @@ impl Freezer {
     /// it was frozen already, in which case the first timer keeps running.
     pub fn freeze(&self) -> Option<u64> {
         let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        if hold.frozen {
+        if hold.frozen || hold.off {
             return None;
         }
         hold.frozen = true;
@@ -43,22 +46,34 @@ impl Freezer {
         Some(hold.generation)
     }
 
-    /// Thaws; thawing what is thawed is no error.
-    pub fn thaw(&self) {
+    /// Thaws, and says whether there was something to thaw; if not, that is no error.
+    pub fn thaw(&self) -> bool {
+        let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = std::mem::take(&mut hold.frozen);
+        drop(hold);
+        self.thawed.notify_all();
+        was
+    }
+
+    /// The power is gone: whoever waits for a thaw meets a dead disk instead.
+    pub(super) fn power_off(&self) {
         let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
         hold.frozen = false;
+        hold.off = true;
         drop(hold);
         self.thawed.notify_all();
     }
 
-    /// The safety timer of freeze `generation` ran out.
-    pub fn expire(&self, generation: u64) {
+    /// The safety timer of freeze `generation` ran out; whether it still held.
+    pub fn expire(&self, generation: u64) -> bool {
         let mut hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
-        if hold.generation == generation {
-            hold.frozen = false;
-            drop(hold);
-            self.thawed.notify_all();
+        if hold.generation != generation {
+            return false;
         }
+        let was = std::mem::take(&mut hold.frozen);
+        drop(hold);
+        self.thawed.notify_all();
+        was
     }
 
     /// Waits until file systems are thawed.
@@ -76,12 +91,25 @@ impl Freezer {
 pub(super) struct Frozen {
     freezer: Arc<Freezer>,
     disk: Arc<dyn Disk>,
+    planted: Planted,
 }
 
 impl Frozen {
     /// A disk behind a file system of a guest.
-    pub(super) const fn new(freezer: Arc<Freezer>, disk: Arc<dyn Disk>) -> Self {
-        Self { freezer, disk }
+    pub(super) const fn new(freezer: Arc<Freezer>, disk: Arc<dyn Disk>, planted: Planted) -> Self {
+        Self {
+            freezer,
+            disk,
+            planted,
+        }
+    }
+
+    /// Waits until file systems are thawed, which nobody sees to after the fault `guest-frozen`.
+    fn pass(&self) {
+        if self.planted.freezes() {
+            self.freezer.freeze();
+        }
+        self.freezer.pass();
     }
 }
 
@@ -99,7 +127,7 @@ impl Disk for Frozen {
     }
 
     fn write_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.freezer.pass();
+        self.pass();
         self.disk.write_at(offset, buf)
     }
 
@@ -109,7 +137,7 @@ impl Disk for Frozen {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.freezer.pass();
+        self.pass();
         self.disk.flush()
     }
 }
@@ -135,11 +163,28 @@ mod tests {
     }
 
     #[test]
+    fn a_freeze_that_nobody_thaws_ends_with_the_power() {
+        let board = Arc::new(crate::lab::faults::Board::default());
+        board.plant(crate::lab::faults::Fault::GuestFrozen);
+        let planted = Planted::new(board, crate::history::event::Site::Primary, 0);
+        let freezer = Arc::<Freezer>::default();
+        let disk = Frozen::new(Arc::clone(&freezer), Arc::new(MemoryDisk::new(4)), planted);
+        let writer = std::thread::spawn(move || disk.write_at(0, &[9; 4096]));
+        while !freezer.frozen() {
+            std::thread::yield_now();
+        }
+        freezer.power_off();
+        writer.join().unwrap().unwrap();
+        assert_eq!((freezer.freeze(), freezer.frozen()), (None, false));
+    }
+
+    #[test]
     fn a_write_waits_for_the_thaw() {
         let freezer = Arc::new(Freezer::default());
         let disk = Arc::new(Frozen::new(
             Arc::clone(&freezer),
             Arc::new(MemoryDisk::new(4)),
+            Planted::default(),
         ));
         let generation = freezer.freeze().unwrap();
         let writer = {

@@ -1,8 +1,9 @@
 //! A booted operating system: who it is, what it kept, what its file tree holds. Built once per
 //! boot from the root volume and the cloud-init seed.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use super::cloudinit;
 use super::freeze::Freezer;
 use super::image::{self, Os, State, User};
+use super::planted::Planted;
 use super::power::Power;
 use super::probe::Probes;
 use super::shell::fs::Tree;
@@ -42,6 +44,10 @@ pub(super) struct Machine {
     pub(super) freezer: Arc<Freezer>,
     /// The probe processes in it.
     pub(super) probes: Probes,
+    /// The devices whose file systems it has mounted in this boot.
+    pub(super) mounted: Mutex<BTreeSet<String>>,
+    /// The faults that may strike in it.
+    pub(super) planted: Planted,
     /// Where it asks the hypervisor for things.
     pub(super) requests: mpsc::UnboundedSender<Request>,
 }
@@ -79,6 +85,8 @@ impl Machine {
             booted_at: Instant::now(),
             power: Arc::clone(power),
             probes: Probes::default(),
+            mounted: Mutex::default(),
+            planted: spec.planted.clone(),
             os,
             state,
             hostname,
@@ -132,6 +140,9 @@ pub const KERNEL: &str = "6.12.0-lab";
 /// and, because `ssh_deletekeys` is on by default, a new host key. The machine-id is made once.
 fn instance(spec: &Spec, os: &Os, kept: Option<State>) -> State {
     let known = |state: &State| {
+        if spec.planted.new_instance() {
+            return false;
+        }
         spec.seed.instance_id.is_none() || state.instance_id == spec.seed.instance_id
     };
     if let Some(state) = kept.as_ref().filter(|state| known(state)) {

@@ -7,6 +7,7 @@ pub mod cloudinit;
 mod freeze;
 pub mod image;
 mod machine;
+mod planted;
 mod power;
 mod probe;
 mod shell;
@@ -17,6 +18,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::DuplexStream;
@@ -28,6 +30,7 @@ use freeze::Freezer;
 use image::Os;
 pub use machine::KERNEL;
 use machine::Machine;
+pub use planted::Planted;
 pub use power::Link;
 use power::{Plugged, Power};
 
@@ -86,6 +89,8 @@ pub struct Spec {
     pub root_space: u64,
     /// Seed of everything random in this boot.
     pub entropy: u64,
+    /// The faults that may strike in it.
+    pub planted: Planted,
 }
 
 /// What a guest asks of its hypervisor.
@@ -114,6 +119,9 @@ pub enum Dial {
 pub struct Guest {
     machine: Option<Arc<Machine>>,
     sshd: Option<Arc<russh::server::Config>>,
+    /// Whether sshd has not come up although the rest of the guest has.
+    sshd_held: AtomicBool,
+    planted: Planted,
     power: Arc<Power>,
     freezer: Arc<Freezer>,
     requests: Mutex<Option<mpsc::UnboundedReceiver<Request>>>,
@@ -131,7 +139,7 @@ impl Guest {
             .disks
             .iter()
             .map(|disk| GuestDisk {
-                disk: Plugged::plug(Arc::clone(&power), disk, asks.clone()),
+                disk: Plugged::plug(Arc::clone(&power), disk, asks.clone(), &spec.planted),
                 ..disk.clone()
             })
             .collect();
@@ -143,6 +151,8 @@ impl Guest {
         Ok(Arc::new(Self {
             machine,
             sshd,
+            sshd_held: AtomicBool::new(false),
+            planted: spec.planted.clone(),
             power,
             freezer,
             requests: Mutex::new(Some(requests)),
@@ -154,6 +164,11 @@ impl Guest {
         if self.machine.is_some() && self.power.link() == Link::Silent && !self.power.is_off() {
             self.power.set_link(Link::Up);
         }
+    }
+
+    /// Keeps sshd from listening, or lets it.
+    pub fn hold_sshd(&self, held: bool) {
+        self.sshd_held.store(held, Ordering::Release);
     }
 
     /// The guest went on at another address: streams to the old one end.
@@ -174,7 +189,7 @@ impl Guest {
     /// Whether the guest agent runs: the image carries it and the guest runs.
     pub fn agent(&self) -> bool {
         let image = self.machine.as_ref().is_some_and(|m| m.os.agent);
-        image && self.power.link() == Link::Up
+        image && !self.planted.agent_missing() && self.power.link() == Link::Up
     }
 
     /// The operating system, if one is up.
@@ -222,7 +237,9 @@ impl Guest {
         match self.power.link() {
             Link::Silent => return Err(Dial::NoRoute),
             Link::Closed => return Err(Dial::Refused),
-            Link::Up | Link::Stalled if port != 22 => return Err(Dial::Refused),
+            Link::Up | Link::Stalled if port != 22 || self.sshd_held.load(Ordering::Acquire) => {
+                return Err(Dial::Refused);
+            }
             Link::Up | Link::Stalled => {}
         }
         let (client, near) = tokio::io::duplex(WINDOW);
@@ -238,6 +255,15 @@ impl Guest {
             }
         });
         Ok(client)
+    }
+
+    /// What comes of a TCP connection from inside the guest to `host:port`: a lab guest stands in a
+    /// bubble, so `TimedOut` for whatever is outside, unless a fault lets it out.
+    pub fn reach(&self, host: &str, port: u16) -> io::Result<()> {
+        match &self.machine {
+            Some(machine) if self.power.link() == Link::Up => machine.planted.connect(host, port),
+            _ => Err(io::ErrorKind::NetworkDown.into()),
+        }
     }
 
     /// Stops or resumes the virtual CPUs.
@@ -262,6 +288,7 @@ impl Guest {
     /// that is under way.
     pub fn power_cut(&self) {
         self.power.cut();
+        self.freezer.power_off();
         if let Some(machine) = &self.machine {
             machine.probes.stop();
         }

@@ -2,12 +2,13 @@
 //! is gone. Disks ask synchronously (probe threads), streams asynchronously.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
-use super::{ErrorPolicy, GuestDisk, Request};
+use super::{ErrorPolicy, GuestDisk, Planted, Request};
 
 use crate::probe::disk::{Disk, Grants};
 
@@ -157,6 +158,8 @@ pub(super) struct Plugged {
     errors: ErrorPolicy,
     read_only: bool,
     requests: mpsc::UnboundedSender<Request>,
+    planted: Planted,
+    reboot_asked: AtomicBool,
 }
 
 impl Plugged {
@@ -165,6 +168,7 @@ impl Plugged {
         power: Arc<Power>,
         disk: &GuestDisk,
         requests: mpsc::UnboundedSender<Request>,
+        planted: &Planted,
     ) -> Arc<dyn Disk> {
         Arc::new(Self {
             power,
@@ -172,6 +176,8 @@ impl Plugged {
             errors: disk.errors,
             read_only: disk.read_only,
             requests,
+            planted: planted.clone(),
+            reboot_asked: AtomicBool::new(false),
         })
     }
 
@@ -217,6 +223,10 @@ impl Disk for Plugged {
         if self.read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
+        if self.planted.reboots() && !self.reboot_asked.swap(true, Ordering::AcqRel) {
+            // A guest that is going down anyway needs no reboot.
+            self.requests.send(Request::Reboot).ok();
+        }
         self.access(|| self.disk.write_at(offset, buf))
     }
 
@@ -250,7 +260,10 @@ mod tests {
             errors,
             disk: Arc::clone(disk),
         };
-        (Plugged::plug(Arc::clone(power), &disk, asks), requests)
+        (
+            Plugged::plug(Arc::clone(power), &disk, asks, &Planted::default()),
+            requests,
+        )
     }
 
     #[test]

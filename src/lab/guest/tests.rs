@@ -49,6 +49,7 @@ fn spec(root: Root, instance: &str) -> Spec {
         disks: Vec::new(),
         root_space: 1 << 30,
         entropy: 7,
+        planted: Planted::default(),
     }
 }
 

@@ -15,8 +15,10 @@ use super::objects::{
     settle, volume_name,
 };
 use super::{CLAIMS, PODS, STORAGE_CLASSES, Storage, VOLUMES, quantity, snapshots};
+use crate::history::event::Site;
 use crate::lab::api::{ApiError, Part, Store, meta};
 use crate::lab::array::{Code, Status};
+use crate::lab::faults::Fault;
 use crate::lab::guest::image::{self, Os};
 use crate::lab::world;
 
@@ -128,6 +130,9 @@ fn bind_named(s: &Storage, claim: &Value) -> Result<After, ApiError> {
     let Some(volume) = s.store.get(VOLUMES, "", volume_name(claim)) else {
         return Ok(After::Done);
     };
+    if mistaken(s, &volume)? {
+        return Ok(After::Done);
+    }
     match volume.pointer("/spec/claimRef") {
         Some(reference) if !refers(reference, claim) => Ok(After::Done),
         _ => match misfit(&volume, claim) {
@@ -142,6 +147,23 @@ fn bind_named(s: &Storage, claim: &Value) -> Result<After, ApiError> {
             None => bind(s, &volume, claim),
         },
     }
+}
+
+/// Fault `claimref-mismatch`: a volume that was brought to the secondary keeps the UID that its claim
+/// had on the old cluster. Whether it does now.
+fn mistaken(s: &Storage, volume: &Value) -> Result<bool, ApiError> {
+    let fault = Fault::ClaimrefMismatch;
+    let brought = volume.pointer("/spec/claimRef").is_some()
+        && meta::text(volume, "/spec/claimRef/uid").is_empty();
+    if s.site != Site::Secondary || !brought || !s.array.board().armed(fault) {
+        return Ok(false);
+    }
+    let name = meta::name(volume);
+    s.array.record(fault, s.site, name, "keeps an old claimRef");
+    s.store.modify(VOLUMES, "", name, Part::Any, |v| {
+        v["spec"]["claimRef"]["uid"] = json!("0c1a8f6e-0000-4000-8000-000000000000");
+    })?;
+    Ok(true)
 }
 
 /// Whether a claimRef means this claim: by uid if it has one, by name otherwise.

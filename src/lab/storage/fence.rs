@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use super::objects::settle;
 use super::replication::led_with;
 use super::{FENCE_CLASSES, FENCES, Storage};
 use crate::lab::api::{ApiError, Part, meta};
+use crate::lab::faults::Fault;
 use crate::lab::world;
 
 const FINALIZER: &str = "csiaddons.openshift.io/network-fence";
@@ -53,7 +55,9 @@ fn step(s: &Storage, fence: &Arc<Value>) -> Result<After, ApiError> {
         || meta::text(fence, "/spec/driver").to_owned(),
         |class| meta::text(class, "/spec/provisioner").to_owned(),
     );
-    if !led_with(&s.store, &driver, "network_fence.NETWORK_FENCE") {
+    if s.array.board().armed(Fault::NoLeader)
+        || !led_with(&s.store, &driver, "network_fence.NETWORK_FENCE")
+    {
         return Ok(After::Retry);
     }
     s.store.modify(FENCES, "", name, Part::Object, |f| {
@@ -108,12 +112,39 @@ fn carry_out(s: &Storage, fence: &Value, cluster: &str) -> Result<&'static str, 
         .map(|(name, _)| name)
         .collect();
     if meta::text(fence, "/spec/fenceState") == "Unfenced" {
-        s.array.unfence(s.site, &hosts);
+        lift(s, &hosts);
         Ok("unfencing operation successful")
     } else {
-        s.array.fence(s.site, &hosts);
+        block(s, hosts);
         Ok("fencing operation successful")
     }
+}
+
+/// Unblocks nodes, or with the fault `fence-leaves-blocklist` says so only.
+fn lift(s: &Storage, hosts: &[String]) {
+    let fault = Fault::BlocklistLeft;
+    if s.array.board().armed(fault) {
+        let detail = "the blocklist keeps its entries";
+        s.array.record(fault, s.site, &hosts.join(","), detail);
+    } else {
+        s.array.unfence(s.site, hosts);
+    }
+}
+
+/// Blocks nodes, with the fault `fence-late` after a while only.
+fn block(s: &Storage, hosts: Vec<String>) {
+    let late = s.array.board().param(Fault::FenceLate, "ms");
+    let Some(late) = late.and_then(|ms| u64::try_from(ms).ok()) else {
+        return s.array.fence(s.site, &hosts);
+    };
+    let detail = "takes hold later";
+    let named = hosts.join(",");
+    s.array.record(Fault::FenceLate, s.site, &named, detail);
+    let (array, clock, site) = (s.array.clone(), s.clock, s.site);
+    tokio::spawn(async move {
+        clock.pass(Duration::from_millis(late)).await;
+        array.fence(site, &hosts);
+    });
 }
 
 /// A block of IPv4 addresses.

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::condition::{self, Condition, Times};
 use super::domain::Domain;
 use super::keys::{VMI, phase};
-use super::site::{Ctx, Work, settle};
+use super::site::{Ctx, Work, seconds, settle};
 use crate::lab::api::{Part, meta};
+use crate::lab::faults::Fault;
 
 /// The agent of a guest was asked; writes what it said and, while it answers, asks again only when
 /// the frozen state is to change.
@@ -54,7 +55,9 @@ pub(super) fn report(ctx: &Ctx, uid: &str) {
 
 /// Asks the agent of a guest once more, as late as the polling interval makes it.
 pub(super) fn ask_later(ctx: &Ctx, uid: &str) {
-    ctx.after(ctx.timing.agent_lag, Work::AgentUp(uid.to_owned()));
+    let slow = seconds(ctx, Fault::AgentSlow).unwrap_or_default();
+    let lag = ctx.timing.agent_lag + slow;
+    ctx.after(lag, Work::AgentUp(uid.to_owned()));
 }
 
 /// `status.guestOSInfo` of a VMI.

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use super::domain::Attached;
-use super::keys::{POD, claim_of, items};
+use super::keys::{POD, VMI, claim_of, items};
 use super::schedule::handle_of;
-use super::site::{Ctx, Work, key};
-use crate::lab::api::{ApiError, Part, meta};
+use super::site::{Ctx, Work, key, settle};
+use crate::history::event::Site;
+use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
+use crate::lab::faults::Fault;
 
 /// The lab's registry has every image but those that say so.
 pub(super) fn missing_image(pod: &Value) -> Option<String> {
@@ -15,6 +17,28 @@ pub(super) fn missing_image(pod: &Value) -> Option<String> {
         .filter_map(|container| container["image"].as_str())
         .find(|image| image.contains("/absent"))
         .map(str::to_owned)
+}
+
+/// What kubelet says of a Secret that the VMI names and that is not there. With the fault
+/// `secret-missing` somebody prunes them all on the secondary before the pod starts.
+pub(super) fn missing_secret(ctx: &Ctx, pod: &Value, vmi: &str) -> Option<String> {
+    let namespace = meta::namespace(pod);
+    let vmi = ctx.store.get(VMI, namespace, vmi)?;
+    let named = super::boot::secrets(&vmi);
+    if ctx.site == Site::Secondary && ctx.board.armed(Fault::SecretMissing) {
+        for name in &named {
+            let gone = ctx
+                .store
+                .delete("secrets", namespace, name, &DeleteOptions::default());
+            settle("pruning a Secret", gone);
+        }
+    }
+    let absent = named
+        .iter()
+        .find(|name| ctx.store.get("secrets", namespace, name).is_none())?;
+    Some(format!(
+        "MountVolume.SetUp failed for volume \"{absent}\" : secret \"{absent}\" not found"
+    ))
 }
 
 /// Waits for an image that cannot be pulled, as kubelet does.

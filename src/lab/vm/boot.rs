@@ -11,7 +11,7 @@ use crate::lab::api::meta;
 use crate::lab::faults::Fault;
 use crate::lab::guest::cloudinit::Seed;
 use crate::lab::guest::image::Os;
-use crate::lab::guest::{ErrorPolicy, GuestDisk, Root, Spec};
+use crate::lab::guest::{ErrorPolicy, GuestDisk, Planted, Root, Spec};
 
 /// Free bytes on a root file system unless the VMI says otherwise.
 const ROOT_SPACE: u64 = 2 << 30;
@@ -73,6 +73,7 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
             .and_then(|text| text.parse().ok())
             .unwrap_or(ROOT_SPACE),
         entropy: ctx.seed.wrapping_add(boot),
+        planted: Planted::new(std::sync::Arc::clone(&ctx.board), ctx.site, boot),
     }
 }
 
@@ -240,6 +241,39 @@ fn decoded(text: &str) -> String {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => String::new(),
     }
+}
+
+/// The Secrets that a VMI names: its launcher mounts them all, and cannot start without.
+pub(super) fn secrets(vmi: &Value) -> Vec<String> {
+    let of = |value: &Value, pointers: &[&str]| -> Vec<String> {
+        let found = pointers.iter().filter_map(|at| value.pointer(at)?.as_str());
+        found.map(str::to_owned).collect()
+    };
+    let volumes = items(vmi, "/spec/volumes").iter().flat_map(|volume| {
+        of(
+            volume,
+            &[
+                "/secret/secretName",
+                "/cloudInitNoCloud/secretRef/name",
+                "/cloudInitNoCloud/networkDataSecretRef/name",
+                "/cloudInitConfigDrive/secretRef/name",
+                "/cloudInitConfigDrive/networkDataSecretRef/name",
+            ],
+        )
+    });
+    let credentials = items(vmi, "/spec/accessCredentials")
+        .iter()
+        .flat_map(|credential| {
+            let source = "source/secret/secretName";
+            of(
+                credential,
+                &[
+                    &format!("/sshPublicKey/{source}"),
+                    &format!("/userPassword/{source}"),
+                ],
+            )
+        });
+    volumes.chain(credentials).collect()
 }
 
 /// Whether a claim of the VMI is missing, and which.

@@ -13,6 +13,7 @@ mod domain;
 mod instance;
 mod keys;
 mod launcher;
+mod linger;
 mod machine;
 mod migratable;
 mod migration;
@@ -88,7 +89,8 @@ impl KubeVirt {
 
     /// The admission webhooks.
     pub fn webhooks(&self) -> Arc<Webhooks> {
-        Arc::new(Webhooks::new(self.ctx.seed))
+        let hooks = Webhooks::new(self.ctx.seed);
+        Arc::new(hooks.with_faults(self.ctx.site, &self.ctx.board))
     }
 
     /// The aggregated API.

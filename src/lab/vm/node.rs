@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::attach::{attach, detach, image_missing, missing_image};
+use super::attach::{attach, detach, image_missing, missing_image, missing_secret};
 use super::boot;
 use super::condition::{self, Condition, Times};
 use super::domain::{Domain, Place};
 use super::keys::{POD, VMI, items, phase};
+use super::linger;
 use super::site::{Ctx, Key, Work, key, settle};
 use super::{report, schedule, vmi};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
-use crate::lab::faults::Fault;
+use crate::lab::faults::{Fault, Moment};
 use crate::lab::guest::{Guest, Request};
 
 const HANDLER: &str = "virt-handler";
@@ -68,6 +69,11 @@ pub(super) fn pod_started(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
         .unwrap_or_default()
         .to_owned();
     let vmi_name = meta::annotation(&pod, "kubevirt.io/domain").unwrap_or_default();
+    if let Some(why) = missing_secret(ctx, &pod, vmi_name) {
+        ctx.event(&pod, "Warning", "FailedMount", &why, "kubelet");
+        ctx.after(ctx.timing.attach_retry, Work::PodStarted(pod_key.clone()));
+        return Ok(());
+    }
     let attached = match attach(ctx, &pod, &node) {
         Ok(attached) => attached,
         Err(why) => {
@@ -176,6 +182,9 @@ fn boot_guest(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> bool {
         });
     }
     domain.started(guest);
+    if ctx.site == Site::Secondary {
+        ctx.board.moment(Moment::Boot);
+    }
     ctx.after(ctx.timing.guest_boot, Work::GuestUp(domain.uid.clone()));
     true
 }
@@ -184,7 +193,27 @@ fn boot_guest(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> bool {
 pub(super) fn guest_up(ctx: &Ctx, uid: &str) {
     if let Some(guest) = ctx.domain(uid).and_then(|domain| domain.guest()) {
         guest.bring_up();
-        ctx.after(ctx.timing.agent_lag, Work::AgentUp(uid.to_owned()));
+        hold_sshd(ctx, &guest);
+        super::agent::ask_later(ctx, uid);
+    }
+}
+
+/// Faults `sshd-down` and `sshd-slow`: sshd of a guest on the secondary does not come up with it.
+fn hold_sshd(ctx: &Ctx, guest: &Arc<Guest>) {
+    if ctx.site != Site::Secondary {
+        return;
+    }
+    let down = ctx.board.armed(Fault::SshdDown);
+    let late = super::site::seconds(ctx, Fault::SshdSlow);
+    guest.hold_sshd(down || late.is_some());
+    if let Some(late) = late.filter(|_| !down) {
+        let (site, guest) = (Arc::clone(ctx), Arc::clone(guest));
+        ctx.tracker.spawn(async move {
+            tokio::select! {
+                () = site.token.cancelled() => {}
+                () = site.clock.pass(late) => guest.hold_sshd(false),
+            }
+        });
     }
 }
 
@@ -194,7 +223,7 @@ pub(super) fn shut_down(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) {
         .pointer("/spec/terminationGracePeriodSeconds")
         .and_then(Value::as_u64)
         .unwrap_or(180);
-    if ctx.site == Site::Primary && ctx.board.armed(Fault::TwoLiveWriters) {
+    if linger::lingers(ctx).is_some() {
         // The fault: the node reports the end of a guest that goes on.
         if domain.begin_stop() {
             ctx.push(Work::DomainStopped(domain.uid.clone(), true));
@@ -271,8 +300,9 @@ pub(super) fn stopped(ctx: &Ctx, uid: &str, clean: bool) -> Result<(), ApiError>
         return Ok(());
     };
     let place = domain.place();
-    let lives_on = ctx.site == Site::Primary && ctx.board.armed(Fault::TwoLiveWriters);
-    if !lives_on {
+    if let Some(time) = linger::lingers(ctx) {
+        linger::begin(ctx, &domain, time);
+    } else {
         if let Some(guest) = domain.guest() {
             guest.power_cut();
         }
@@ -345,8 +375,7 @@ pub(super) fn pod_gone(ctx: &Ctx, pod: &Value) -> Result<(), ApiError> {
         }
         stopped(ctx, &uid, false)?;
     }
-    let lives_on = ctx.site == Site::Primary && ctx.board.armed(Fault::TwoLiveWriters);
-    if !lives_on {
+    if linger::lingers(ctx).is_none() {
         ctx.take_domain(&uid);
         if let Some(guest) = domain.guest() {
             guest.release();

@@ -54,6 +54,10 @@ pub(super) fn started(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Result<(), Api
     );
     let statuses = volume_statuses(ctx, vmi, true);
     let ip = domain.place().ip.to_string();
+    let given = vmi
+        .pointer("/spec/domain/devices/interfaces/0/macAddress")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     modify(ctx, vmi, |vmi| {
         if phase(vmi) != "Scheduled" {
             return;
@@ -64,7 +68,7 @@ pub(super) fn started(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Result<(), Api
             first["ipAddress"] = json!(ip);
             first["ipAddresses"] = json!([ip]);
             first["linkState"] = json!("up");
-            first["mac"] = json!(mac(&uid));
+            first["mac"] = json!(given.clone().unwrap_or_else(|| mac(&uid)));
             first["queueCount"] = json!(1);
         }
         vmi["status"]["machine"] = json!({"type": "pc-q35-10.0"});

@@ -222,6 +222,12 @@ impl Inner {
     }
 }
 
+/// The parameter `seconds` of a fault that is planted and awake, as lab time.
+pub(super) fn seconds(ctx: &Inner, fault: crate::lab::faults::Fault) -> Option<Duration> {
+    let seconds = ctx.board.param(fault, "seconds")?;
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
 /// A write to an object that may be gone by now: gone is fine, anything else is logged.
 pub(super) fn settle<T>(what: &str, result: Result<T, ApiError>) -> Option<T> {
     match result {

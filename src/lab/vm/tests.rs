@@ -1,3 +1,5 @@
+mod strikes;
+
 use std::time::Duration;
 
 use http::{Method, Request};
@@ -33,14 +35,18 @@ impl Drop for Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::on(Site::Primary).await
+    }
+
+    async fn on(site: Site) -> Self {
         let clock = LabClock::new(200.0);
         let board = Arc::<Board>::default();
         let store = Store::new(7);
         let array = Array::new(array::Config::default(), clock, Arc::clone(&board));
-        seed(&store, Site::Primary).unwrap();
+        seed(&store, site).unwrap();
         let token = CancellationToken::new();
         let setup = Setup {
-            site: Site::Primary,
+            site,
             store: store.clone(),
             array: array.clone(),
             clock,

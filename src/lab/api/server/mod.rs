@@ -52,6 +52,9 @@ use crate::lab::faults::Board;
 use faults::Faults;
 use handler::Shared;
 
+/// By how much a clock is off at the moment.
+pub type Skew = Arc<dyn Fn() -> jiff::SignedDuration + Send + Sync>;
+
 /// What a site's API server is made of.
 pub struct SiteConfig {
     /// The site's name: cluster and context in its kubeconfig.
@@ -66,6 +69,8 @@ pub struct SiteConfig {
     pub aggregated: Vec<Arc<dyn Aggregated>>,
     /// Handlers of connecting subresources: resource key and subresource, such as `pods` `exec`.
     pub connect: Vec<(String, String, Arc<dyn Aggregated>)>,
+    /// By how much the server's clock is off, asked at each answer: its `Date` header says so.
+    pub skew: Option<Skew>,
     /// Users besides `admin` (all rights) and `limited` (none but what everybody has). Their
     /// rights are the stored roles and bindings.
     pub users: Vec<User>,
@@ -85,6 +90,7 @@ impl SiteConfig {
             admission: Vec::new(),
             aggregated: Vec::new(),
             connect: Vec::new(),
+            skew: None,
             users: Vec::new(),
             board: Arc::default(),
             seed: 0,
@@ -162,6 +168,7 @@ impl ApiServer {
             aggregated: config.aggregated,
             connect: config.connect,
             clock: config.clock,
+            skew: config.skew,
             address: addr,
             power: power::Power::default(),
             faults: Arc::new(Faults::new(config.board, config.seed)),

@@ -4,6 +4,7 @@ use super::FaultSpec;
 
 mod environment;
 mod evidence;
+mod guest;
 mod orchestration;
 mod storage;
 mod unreachable;
@@ -18,6 +19,7 @@ const FAILBACK: &str = "failback.resync";
 pub(super) const ALL: &[&[FaultSpec]] = &[
     storage::ROWS,
     orchestration::ROWS,
+    guest::ROWS,
     environment::ROWS,
     evidence::ROWS,
     unreachable::ROWS,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::{self, Journal};
 use crate::probe::disk::{Disk, Grants};
 use crate::probe::layout::CELL;
 use crate::probe::platform::OpenError;
@@ -13,6 +14,7 @@ use crate::probe::platform::OpenError;
 const MAGIC: &[u8; 8] = b"vp-fs-01";
 /// Cells before the ledger file: the superblock and room for what a file system keeps there.
 const FIRST: u64 = 16;
+const _: () = assert!(journal::RING <= FIRST, "the journal lies before the ledger");
 /// The largest ledger file that is made unless the config pins its cells, as in a real guest.
 const MOST_CELLS: u64 = (256 << 20) / CELL as u64;
 /// How much of a disk must be zero for it to count as blank.
@@ -51,7 +53,11 @@ pub(super) fn ledger(
         let what = format!("the file system on {device} is larger than the disk");
         return Err(OpenError::new(what));
     }
-    Ok(Extent { disk, superblock })
+    Ok(Extent {
+        disk,
+        superblock,
+        journal: None,
+    })
 }
 
 fn make(disk: &dyn Disk, device: &str, cells: Option<u64>) -> Result<Superblock, OpenError> {
@@ -93,9 +99,18 @@ fn decode(block: &[u8]) -> Option<Superblock> {
 pub(super) struct Extent {
     disk: Arc<dyn Disk>,
     superblock: Superblock,
+    journal: Option<Journal>,
 }
 
 impl Extent {
+    /// The same file on a file system that journals data, if it is to.
+    pub(super) fn journalled(self, journals: bool) -> Self {
+        Self {
+            journal: journals.then(Journal::default),
+            ..self
+        }
+    }
+
     fn at(&self, offset: u64, length: usize) -> io::Result<u64> {
         if offset + length as u64 > self.size() {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -118,7 +133,11 @@ impl Disk for Extent {
     }
 
     fn write_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.disk.write_at(self.at(offset, buf.len())?, buf)
+        let at = self.at(offset, buf.len())?;
+        match &self.journal {
+            Some(journal) => journal.write(self.disk.as_ref(), at, buf),
+            None => self.disk.write_at(at, buf),
+        }
     }
 
     fn write_lazily_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {

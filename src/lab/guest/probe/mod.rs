@@ -3,6 +3,7 @@
 
 mod blocking;
 mod filesystem;
+mod journal;
 mod platform;
 
 use std::collections::BTreeMap;

@@ -1,13 +1,14 @@
 //! A simulated guest as the probe library sees it: disks by serial, and the file system on those
 //! that carry one.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::filesystem;
+use super::{filesystem, journal};
 use crate::lab::guest::GuestDisk;
 use crate::lab::guest::freeze::Frozen;
 use crate::lab::guest::machine::Machine;
 use crate::probe::config::{Locator, Purpose, Target, Volume};
+use crate::probe::disk::Disk;
 use crate::probe::linux::{DiskInfo, LEDGER, SystemClock};
 use crate::probe::platform::{Access, Clock, OpenError, OpenVolume, Platform};
 
@@ -26,6 +27,22 @@ impl Process {
             Locator::Path(path) => path.strip_prefix("/dev/") == Some(disk.name.as_str()),
         });
         found.ok_or_else(|| OpenError::new(format!("no disk with {on}")))
+    }
+
+    /// Mounts the file system on a device, once per boot: its journal is replayed, if it has one.
+    fn mount(&self, disk: &dyn Disk, device: &str) -> Result<(), OpenError> {
+        let mounted = &self.machine.mounted;
+        let mut mounted = mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounted.contains(device) {
+            return Ok(());
+        }
+        let failed = |error| OpenError::io(format!("mounting {device}"), error);
+        let rewritten = journal::replay(disk).map_err(failed)?;
+        if rewritten > 0 {
+            tracing::debug!(device, rewritten, "a journal was replayed");
+        }
+        mounted.insert(device.to_owned());
+        Ok(())
     }
 }
 
@@ -62,9 +79,13 @@ impl Platform for Process {
                 let mounted = Arc::new(Frozen::new(
                     Arc::clone(&self.machine.freezer),
                     Arc::clone(&disk.disk),
+                    self.machine.planted.clone(),
                 ));
                 let device = format!("/dev/{}", disk.name);
+                self.mount(mounted.as_ref(), &device)?;
+                let journals = self.machine.planted.journals();
                 let ledger = filesystem::ledger(mounted, &device, volume.cells, may_make)?;
+                let ledger = ledger.journalled(journals);
                 Ok(OpenVolume {
                     path: format!("{mount}/{LEDGER}"),
                     disk: Arc::new(ledger),
@@ -86,6 +107,25 @@ impl Platform for Process {
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock(self.machine.booted_at))
+        Arc::new(GuestClock {
+            clock: SystemClock(self.machine.booted_at),
+            off: self.machine.planted.clock_off(),
+        })
+    }
+}
+
+/// The host's clock, with a guest's idea of the time of day.
+struct GuestClock {
+    clock: SystemClock,
+    off: i64,
+}
+
+impl Clock for GuestClock {
+    fn mono_ns(&self) -> u64 {
+        self.clock.mono_ns()
+    }
+
+    fn real_ns(&self) -> u64 {
+        self.clock.real_ns().saturating_add_signed(self.off)
     }
 }

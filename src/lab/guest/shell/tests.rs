@@ -18,6 +18,7 @@ fn machine(root_space: u64) -> Arc<Machine> {
         disks: Vec::new(),
         root_space,
         entropy: 1,
+        planted: crate::lab::guest::Planted::default(),
     });
     guest.unwrap().machine.clone().unwrap()
 }

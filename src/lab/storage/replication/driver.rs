@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::strike;
 use crate::lab::api::{Store, meta};
 use crate::lab::array::{Code, MirrorSpec, MirrorState, Outcome, Status, SyncInfo};
 use crate::lab::storage::Storage;
@@ -51,6 +52,7 @@ pub(super) struct Replica {
 }
 
 /// One volume under one class.
+#[derive(Clone)]
 pub(super) struct Driver {
     storage: Storage,
     handle: String,
@@ -116,7 +118,10 @@ impl Driver {
     /// PromoteVolume; it may take long, and the controller gives up before the driver does.
     pub(super) async fn promote(&self, force: bool) -> Outcome {
         let s = &self.storage;
-        let spec = self.spec()?;
+        let mut spec = self.spec()?;
+        if strike::paused(s) {
+            spec.interval = None;
+        }
         tokio::select! {
             done = s.array.promote(s.site, &self.handle, force, &spec) => done,
             () = s.clock.pass(DEADLINE) => {
@@ -147,6 +152,7 @@ impl Driver {
         let s = &self.storage;
         let sync = s.array.info(s.site, &self.handle)?;
         let (state, text) = match s.array.mirror_state(s.site, &self.handle)? {
+            MirrorState::Stopped if strike::paused(s) => (Some(false), "mirroring is paused"),
             MirrorState::Stopped => (Some(true), "local image is primary"),
             MirrorState::SplitBrain => (Some(false), "split-brain"),
             _ => (None, "local image is not primary"),

@@ -3,6 +3,7 @@
 //! healthy secondary is never looked at again; without a leading sidecar nothing is said at all.
 
 mod driver;
+mod strike;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::driver::led_with;
 use self::driver::{Driver, Replica};
+use self::strike::Promotion;
 use super::conditions::{self, Event};
 use super::engine::{After, Key, Sources, drive, key, new_generation};
 use super::objects::{annotate, handle, phase, settle, volume_name};
@@ -199,7 +201,7 @@ async fn step(s: &Storage, vr: &Arc<Value>) -> Result<After, ApiError> {
     }
     lag(s, vr).await?;
     match meta::text(vr, "/spec/replicationState") {
-        "primary" => primary(s, vr, &driver).await,
+        "primary" => primary(s, vr, &driver, &claim).await,
         "secondary" => secondary(s, vr, &driver),
         _ => resync(s, vr, &driver, true),
     }
@@ -229,7 +231,7 @@ fn prepare(s: &Storage, vr: &Value) -> Result<(Driver, Arc<Value>), Obstacle> {
     }
     let (claim, volume) = source(s, vr)?;
     let provisioner = meta::text(&class, "/spec/provisioner");
-    if !driver::led(&s.store, provisioner) {
+    if strike::leaderless(s) || !driver::led(&s.store, provisioner) {
         let why = format!("no leader for the ControllerService of driver \"{provisioner}\"");
         return Err(Obstacle::Silent(why));
     }
@@ -311,7 +313,8 @@ fn remove(s: &Storage, vr: &Value, driver: &Driver, claim: &Value) -> Result<Aft
     if !meta::finalizers(vr).contains(&FINALIZER) {
         return Ok(After::Done);
     }
-    match driver.disable() {
+    let disabled = strike::disable(s, vr).map_or_else(|| driver.disable(), Err);
+    match disabled {
         Err(status) if status.code != Code::NotFound => {
             tracing::debug!(vr = meta::name(vr), %status, "failed to disable replication");
             return Ok(After::Retry);
@@ -352,10 +355,36 @@ fn held_back(s: &Storage, object: &str) -> bool {
     true
 }
 
-async fn primary(s: &Storage, vr: &Value, driver: &Driver) -> Result<After, ApiError> {
+async fn primary(
+    s: &Storage,
+    vr: &Value,
+    driver: &Driver,
+    claim: &Value,
+) -> Result<After, ApiError> {
+    if strike::prune(s, vr)? {
+        return Ok(After::Done);
+    }
     let mut report = Report::new("volume is marked primary");
     let promoted = meta::text(vr, "/status/state") == "Primary";
-    if !promoted && let Err((event, status)) = become_primary(driver).await {
+    let struck = strike::promotion(s).filter(|_| !promoted);
+    if struck == Some(Promotion::CompletedOnly) {
+        report.events.push(Event::Promoted);
+        report.write(s, vr)?;
+        return Ok(After::Done);
+    }
+    let done = match (struck, strike::parent(s, claim)) {
+        _ if promoted => Ok(()),
+        (_, Some(status)) => Err(enable_failed(status)),
+        (Some(Promotion::Early(wait)), None) => {
+            strike::promote_later(s, vr, driver.clone(), wait);
+            Ok(())
+        }
+        (Some(Promotion::Unrecognised), None) => become_primary(driver)
+            .await
+            .and_then(|()| Err(enable_failed(strike::unrecognised()))),
+        (_, None) => become_primary(driver).await,
+    };
+    if let Err((event, status)) = done {
         let report = Report {
             events: vec![event],
             ..Report::new(status.message)
@@ -372,7 +401,10 @@ async fn primary(s: &Storage, vr: &Value, driver: &Driver) -> Result<After, ApiE
         Ok(Replica { sync, state, text }) => {
             let seconds = sync.duration.as_secs_f64();
             report.fields.extend([
-                ("lastSyncTime", Some(json!(meta::stamp(sync.time)))),
+                (
+                    "lastSyncTime",
+                    Some(json!(meta::stamp(strike::clock(s, sync.time)))),
+                ),
                 ("lastSyncDuration", Some(json!(format!("{seconds}s")))),
                 (
                     "lastSyncBytes",
@@ -395,17 +427,19 @@ async fn primary(s: &Storage, vr: &Value, driver: &Driver) -> Result<After, ApiE
     Ok(after)
 }
 
+fn enable_failed(status: Status) -> (Event, Status) {
+    let tried = "failed to enable volume replication";
+    let text = status.to_string();
+    let event = if status.code == Code::FailedPrecondition {
+        Event::PrerequisiteNotMet(tried, text)
+    } else {
+        Event::FailedToPromote(tried, text)
+    };
+    (event, status)
+}
+
 async fn become_primary(driver: &Driver) -> Result<(), (Event, Status)> {
-    if let Err(status) = driver.enable() {
-        let tried = "failed to enable volume replication";
-        let text = status.to_string();
-        let event = if status.code == Code::FailedPrecondition {
-            Event::PrerequisiteNotMet(tried, text)
-        } else {
-            Event::FailedToPromote(tried, text)
-        };
-        return Err((event, status));
-    }
+    driver.enable().map_err(enable_failed)?;
     let failed =
         |tried, status: Status| (Event::FailedToPromote(tried, status.to_string()), status);
     match driver.promote(false).await {

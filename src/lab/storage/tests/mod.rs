@@ -6,6 +6,7 @@ mod fence;
 mod recordings;
 mod replication;
 mod snapshots;
+mod strikes;
 
 use std::sync::Arc;
 use std::time::Duration;

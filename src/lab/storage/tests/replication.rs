@@ -11,7 +11,7 @@ use crate::lab::faults::Fault;
 use crate::lab::storage::{CLAIMS, VRS};
 use crate::lab::world;
 
-fn vr(claim: &str, state: &str) -> Value {
+pub(super) fn vr(claim: &str, state: &str) -> Value {
     json!({
         "metadata": {"name": claim, "namespace": NS},
         "spec": {
@@ -24,7 +24,7 @@ fn vr(claim: &str, state: &str) -> Value {
 }
 
 /// `status/reason` of a condition, empty if there is none.
-fn condition(vr: &Value, kind: &str) -> String {
+pub(super) fn condition(vr: &Value, kind: &str) -> String {
     let list = vr.pointer("/status/conditions").and_then(Value::as_array);
     let found = list.into_iter().flatten().find(|c| c["type"] == kind);
     found.map_or_else(String::new, |c| {
@@ -32,13 +32,13 @@ fn condition(vr: &Value, kind: &str) -> String {
     })
 }
 
-fn current(vr: &Value) -> bool {
+pub(super) fn current(vr: &Value) -> bool {
     vr.pointer("/status/observedGeneration") == vr.pointer("/metadata/generation")
 }
 
 impl Lab {
     /// A mirrored claim whose first sync has been reported.
-    async fn protected(&self, name: &str) -> String {
+    pub(super) async fn protected(&self, name: &str) -> String {
         self.claim(Primary, name, &json!({}));
         let (_, volume) = self.bound(Primary, name).await;
         self.store(Primary)
@@ -49,14 +49,14 @@ impl Lab {
         meta::text(&volume, "/spec/csi/volumeHandle").to_owned()
     }
 
-    fn order(&self, site: Site, name: &str, state: &str, auto_resync: bool) {
+    pub(super) fn order(&self, site: Site, name: &str, state: &str, auto_resync: bool) {
         self.modify(site, VRS, name, |v| {
             v["spec"]["replicationState"] = json!(state);
             v["spec"]["autoResync"] = json!(auto_resync);
         });
     }
 
-    async fn primary_on(&self, site: Site, name: &str) -> Arc<Value> {
+    pub(super) async fn primary_on(&self, site: Site, name: &str) -> Arc<Value> {
         let holds = |v: &Value| {
             current(v)
                 && v["status"]["state"] == "Primary"
@@ -78,7 +78,7 @@ impl Lab {
     }
 }
 
-fn peer_of(handle: &str) -> String {
+pub(super) fn peer_of(handle: &str) -> String {
     world::handle(Secondary, world::image_of(Primary, handle).unwrap())
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::lifecycle::{Call, cancel_evacuation, dry, requires};
 use super::reply;
 use crate::lab::api::{ApiError, Body, meta};
+use crate::lab::faults::Moment;
 use crate::lab::guest::Guest;
 use crate::lab::vm::agent::{ask_later, os_info};
 use crate::lab::vm::condition::{self, Condition, Times};
@@ -212,6 +213,7 @@ fn hold(
     let Some(generation) = guest.freezer().freeze() else {
         return;
     };
+    ctx.board.moment(Moment::Freeze);
     ask_later(ctx, &domain.uid);
     if timeout.is_zero() {
         return;
@@ -221,7 +223,9 @@ fn hold(
         tokio::select! {
             () = site.token.cancelled() => {}
             () = site.clock.pass(timeout) => {
-                guest.freezer().expire(generation);
+                if guest.freezer().expire(generation) {
+                    site.board.moment(Moment::Thaw);
+                }
                 ask_later(&site, &uid);
             }
         }
@@ -233,7 +237,9 @@ fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
     if !guest.agent() {
         return Err(handler_refused(&no_agent("Unfreeze")));
     }
-    guest.freezer().thaw();
+    if guest.freezer().thaw() {
+        call.ctx.board.moment(Moment::Thaw);
+    }
     ask_later(call.ctx, &domain.uid);
     Ok(())
 }

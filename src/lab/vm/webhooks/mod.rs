@@ -5,7 +5,9 @@
 
 mod defaults;
 mod rules;
+mod strike;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
@@ -13,7 +15,9 @@ use uuid::Uuid;
 
 use super::condition;
 use super::keys::{VM, VMI, VMIM, is_final};
+use crate::history::event::Site;
 use crate::lab::api::{Admission, ApiError, Cause, Operation, Part, Review, meta};
+use crate::lab::faults::Board;
 
 const SNAPSHOT: &str = "virtualmachinesnapshots.snapshot.kubevirt.io";
 
@@ -22,6 +26,8 @@ const SNAPSHOT: &str = "virtualmachinesnapshots.snapshot.kubevirt.io";
 pub struct Webhooks {
     seed: u64,
     drawn: AtomicU64,
+    /// Where faults are planted, on the site where they strike.
+    board: Option<Arc<Board>>,
 }
 
 impl Webhooks {
@@ -30,7 +36,15 @@ impl Webhooks {
         Self {
             seed,
             drawn: AtomicU64::new(0),
+            board: None,
         }
+    }
+
+    /// The same with what else stands in the admission chain of a site: nothing on the primary.
+    #[must_use]
+    pub fn with_faults(mut self, site: Site, board: &Arc<Board>) -> Self {
+        self.board = (site == Site::Secondary).then(|| Arc::clone(board));
+        self
     }
 
     fn fresh(&self) -> Uuid {
@@ -49,6 +63,9 @@ impl Admission for Webhooks {
             (VM, None) if review.operation != Operation::Delete => {
                 decodes(object)?;
                 if create {
+                    if let Some(board) = &self.board {
+                        strike::machine(board, object);
+                    }
                     defaults::machine(object, || self.fresh());
                 }
             }
