@@ -105,6 +105,7 @@ faults! {
     truncated_device: "truncated-device",
     enlarged_device: "enlarged-device",
     unreadable_extent: "unreadable-extent",
+    stale_read_cache: "stale-read-cache",
     sync_time_lies: "sync-time-lies",
     replica_corrupt_idle: "replica-corrupt-idle",
     busy_promote_forced: "busy-promote-forced",
