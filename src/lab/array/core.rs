@@ -151,6 +151,9 @@ impl Core {
             dead: false,
         };
         image.attached.insert(id, attachment);
+        if writable {
+            self.strike_at_open(key);
+        }
         Ok(id)
     }
 

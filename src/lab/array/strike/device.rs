@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{fills, intact, is_load, is_raw};
+use super::{fills, has_ledger, intact, is_load, is_raw};
 use crate::history::event::Site;
 use crate::lab::array::core::{Core, Key};
-use crate::lab::array::image::Image;
+use crate::lab::array::image::{Image, Write};
 use crate::lab::array::pages::{Page, Pages};
 use crate::lab::faults::Fault;
 use crate::lab::world::PAGE;
@@ -20,14 +20,30 @@ impl Core {
                 self.resize(fault, key);
             }
         }
-        for fault in [Fault::UnreadableExtent, Fault::StaleReadCache] {
-            let victim = self.choose(fault, 2, carriers.len());
-            if self.board.armed(fault) && carriers[victim] == key.1 {
-                match fault {
-                    Fault::UnreadableExtent => self.unreadable(key),
-                    _ => self.stale_view(key),
-                }
-            }
+        let fault = Fault::UnreadableExtent;
+        let victim = self.choose(fault, 2, carriers.len());
+        if self.board.armed(fault) && carriers[victim] == key.1 {
+            self.unreadable(key);
+        }
+    }
+
+    /// A guest opens an image to write it: one of its volumes is read through a stale cache, once
+    /// there is anything to be stale.
+    pub(in crate::lab::array) fn strike_at_open(&mut self, key: &Key) {
+        let fault = Fault::StaleReadCache;
+        let Some(group) = self.group_of(key).filter(|_| self.board.armed(fault)) else {
+            return;
+        };
+        let mut carriers = self.members(key.0, &group);
+        carriers.retain(|id| {
+            let image = self.images.get(&(key.0, id.clone()));
+            image.is_some_and(|image| has_ledger(&image.pages))
+        });
+        let victim = self.choose(fault, 2, carriers.len());
+        let mut struck = self.strikes.iter();
+        let once = !struck.any(|s| s.fault == fault && s.site == key.0 && s.image == key.1);
+        if once && carriers.get(victim) == Some(&key.1) {
+            self.stale_view(key);
         }
     }
 
@@ -81,17 +97,22 @@ impl Core {
     fn stale_view(&mut self, key: &Key) {
         let fault = Fault::StaleReadCache;
         let cells = self.board.param(fault, "cells").unwrap_or(0);
-        let image = self.images.get(key);
-        let (Some(pages), Some(mirror)) = (promoted(image), image.and_then(|i| i.mirror.as_ref()))
-        else {
+        let Some(image) = self.images.get(key) else {
             return;
         };
+        let peer = self.images.get(&(key.0.peer(), key.1.clone()));
+        let arrived = [Some(image), peer].into_iter().flatten();
+        let arrived = arrived.filter_map(|image| image.mirror.as_ref());
+        let known: Vec<&Write> = arrived
+            .flat_map(|mirror| &mirror.recent)
+            .chain(&image.log)
+            .collect();
         let mut view: BTreeMap<u64, Page> = BTreeMap::new();
-        for write in mirror.recent.iter().rev() {
+        for write in known.into_iter().rev() {
             if view.len() as u64 >= cells.unsigned_abs() {
                 break;
             }
-            if is_load(&write.new) && intact(&pages.get(write.index), &write.new) {
+            if is_load(&write.new) && intact(&image.pages.get(write.index), &write.new) {
                 view.entry(write.index).or_insert_with(|| write.old.clone());
             }
         }

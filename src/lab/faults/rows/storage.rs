@@ -1,6 +1,6 @@
 //! Faults of the storage array: what data loses or gains on its way.
 
-use super::{FAILBACK, NODE_DOWN, RELOCATE};
+use super::{BOOT, FAILBACK, NODE_DOWN, RELOCATE};
 use crate::lab::faults::{Fault, FaultSpec, Moment, Ordained, Param, Phase, Place};
 
 /// The length of an extent, or by how much a device is too short or too long.
@@ -223,7 +223,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     FaultSpec::lab(
         Fault::StaleReadCache,
         "stale-read-cache",
-        "the recovered guest reads through a cache that holds older data than the storage",
+        "the guest that reads back does so through a cache that holds older data than the storage",
     )
     .entries(&["17"])
     .at(Place::Array, Phase::ReadBack)
@@ -232,7 +232,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         default: 8,
         unit: "cells",
     }])
-    .seen_in(RELOCATE)
+    .seen_in(BOOT)
     .fires(&["D8"])
     .sources(&["KubeVirt live migration: shared storage and host caches"]),
     FaultSpec::lab(
