@@ -37,15 +37,13 @@ impl<'a> Lab<'a> {
 
     /// A run that has come to its load.
     fn under_load(&self) -> (Child, BufReader<std::process::ChildStderr>) {
+        self.within("boot.replicated", "load …")
+    }
+
+    /// A run of a scenario in which a VM has come to a step.
+    fn within(&self, scenario: &str, step: &str) -> (Child, BufReader<std::process::ChildStderr>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-            .args([
-                "run",
-                "plan.yaml",
-                "--only",
-                "boot.replicated",
-                "--out",
-                "run",
-            ])
+            .args(["run", "plan.yaml", "--only", scenario, "--out", "run"])
             .current_dir(self.0)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -53,12 +51,12 @@ impl<'a> Lab<'a> {
             .expect("virtproof runs");
         let mut lines = BufReader::new(child.stderr.take().expect("its errors"));
         let mut line = String::new();
-        while !line.contains("load …") {
+        while !line.trim_end().ends_with(step) {
             line.clear();
             assert_ne!(
                 lines.read_line(&mut line).expect("a line"),
                 0,
-                "it ended before its load"
+                "it ended before {step}"
             );
         }
         (child, lines)
@@ -104,6 +102,28 @@ fn an_interrupt_cleans_up_and_still_reports() {
         let run = dir.path().join("run");
         assert!(run.join("report.html").exists(), "{name}: no report");
         assert!(swept_clean(&run), "{name}: something was left");
+        std::fs::remove_dir_all(run).expect("removed");
+    }
+}
+
+#[test]
+fn an_interrupted_move_leaves_nothing_on_either_site() {
+    let dir = tempfile::tempdir().expect("folder");
+    let lab = Lab::up(dir.path(), |plan| plan.replace("count: 3", "count: 1"));
+    for (scenario, step) in [
+        // Demoted on one side and promoted on none.
+        ("relocate.zero-loss", "hand-over …"),
+        // Both sides primary, one of them being given up.
+        ("failback.resync", "reprotect …"),
+        // The replica about to be the primary again.
+        ("failback.resync", "demote done"),
+    ] {
+        let (mut child, mut lines) = lab.within(scenario, step);
+        signal(&child, "-INT");
+        std::io::copy(&mut lines, &mut std::io::sink()).expect("the rest is read");
+        assert_eq!(child.wait().expect("its end").code(), Some(130), "{step}");
+        let run = dir.path().join("run");
+        assert!(swept_clean(&run), "{scenario}, {step}: something was left");
         std::fs::remove_dir_all(run).expect("removed");
     }
 }

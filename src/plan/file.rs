@@ -34,6 +34,9 @@ pub struct PlanFile {
     pub objectives: Objectives,
     /// Scenario ids or globs, in the order to run.
     pub scenarios: Vec<String>,
+    /// What a rehearsed VM must not reach.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// The load that guests write.
     #[serde(default)]
     pub load: Load,
@@ -209,6 +212,15 @@ pub struct Objectives {
     /// Longest stall in a freeze.
     #[serde(default)]
     pub freeze_stall: Option<DurationText>,
+}
+
+/// The bubble in which VMs are rehearsed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Isolation {
+    /// `host:port` of services that a VM must not reach after a move; its guest tries each over TCP.
+    #[serde(default)]
+    pub unreachable: Vec<String>,
 }
 
 /// What the probes write.

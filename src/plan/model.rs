@@ -18,6 +18,7 @@ pub struct Plan {
     pub(super) objectives: Objectives,
     pub(super) patterns: Vec<String>,
     pub(super) scenarios: Vec<String>,
+    pub(super) unreachable: Vec<String>,
     pub(super) load: Load,
     pub(super) faults: Faults,
     pub(super) deadlines: Deadlines,
@@ -59,6 +60,11 @@ impl Plan {
     /// read without a catalogue (`Known::nothing`).
     pub fn scenarios(&self) -> &[String] {
         &self.scenarios
+    }
+
+    /// `host:port` of what a VM must not reach after a move, each once.
+    pub fn unreachable(&self) -> &[String] {
+        &self.unreachable
     }
 
     /// The load that guests write.

@@ -1,4 +1,5 @@
-//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `version`.
+//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `reach`,
+//! `version`.
 //!
 //! Contract: std only, one static file, no trace but its socket. `start` leaves a daemon behind or
 //! an error on standard error and nothing running.
@@ -21,6 +22,7 @@ mod layout;
 mod linux;
 mod outbox;
 mod platform;
+mod reach;
 mod scan;
 mod session;
 mod wire;
@@ -44,7 +46,7 @@ use session::{Daemon, Left};
 
 /// Changes when host and probe of different builds could not understand each other.
 const FORMAT: u32 = 1;
-const USAGE: &str = "usage: probe info | start SOCKET | attach SOCKET | scan | version";
+const USAGE: &str = "usage: probe info | start SOCKET | attach SOCKET | scan | reach | version";
 
 /// An error as it is shown: one line of what was tried and what was seen.
 type Shown = String;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         ["daemon", socket] => daemon(socket),
         ["attach", socket] => attach(socket),
         ["scan"] => scan_volumes(),
+        ["reach"] => try_reaching(),
         ["version"] => say(&format!(
             "virtproof-probe format {FORMAT} {}\n",
             std::env::consts::ARCH
@@ -241,6 +244,16 @@ fn scan_volumes() -> Result<(), Shown> {
     let out = plain_stdout().map_err(|error| format!("opening standard output: {error}"))?;
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     scan::scan(&config, &Linux::default(), &mut out).map_err(|error| error.to_string())
+}
+
+/// Tries the addresses on standard input.
+fn try_reaching() -> Result<(), Shown> {
+    let mut list = String::new();
+    io::stdin()
+        .take(reach::MAX_LIST as u64)
+        .read_to_string(&mut list)
+        .map_err(|error| format!("reading the addresses: {error}"))?;
+    say(&reach::report(&list, reach::connect)?)
 }
 
 /// Standard output without the line buffer, which would hold frames back.

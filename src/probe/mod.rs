@@ -23,6 +23,7 @@ pub mod linux;
 pub mod memory;
 pub mod outbox;
 pub mod platform;
+pub mod reach;
 pub mod remote;
 pub mod scan;
 pub mod session;

@@ -47,6 +47,8 @@ pub enum Request {
     },
     /// [`Remote::scan`]; the config follows on standard input.
     Scan,
+    /// [`Remote::reach`]; the addresses follow on standard input.
+    Reach,
 }
 
 impl Remote {
@@ -117,6 +119,12 @@ impl Remote {
         self.command("scan")
     }
 
+    /// Tries to connect to addresses: one a line on standard input, what came of each on standard
+    /// output.
+    pub fn reach(&self) -> String {
+        self.command("reach")
+    }
+
     fn command(&self, words: &str) -> String {
         let sudo = if self.root { "" } else { SUDO };
         format!("{sudo}{} {words}", self.probe())
@@ -139,7 +147,12 @@ impl Remote {
             let hex = command.strip_suffix(".sock")?.rsplit('/').next()?;
             u64::from_str_radix(hex, 16).ok()
         };
-        let mut candidates = vec![Request::Upload, Request::Info, Request::Scan];
+        let mut candidates = vec![
+            Request::Upload,
+            Request::Info,
+            Request::Scan,
+            Request::Reach,
+        ];
         if let Some(incarnation) = socket(command) {
             candidates.push(Request::Start { incarnation });
             candidates.push(Request::Attach { incarnation });
@@ -160,6 +173,7 @@ impl Remote {
             Request::Start { incarnation } => self.start(*incarnation),
             Request::Attach { incarnation } => self.attach(*incarnation),
             Request::Scan => self.scan(),
+            Request::Reach => self.reach(),
         }
     }
 }
@@ -210,6 +224,7 @@ mod tests {
                 Request::Upload,
                 Request::Info,
                 Request::Scan,
+                Request::Reach,
                 Request::Start { incarnation },
                 Request::Attach { incarnation },
             ] {

@@ -171,7 +171,8 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
     want("", "namespaces", &["create", "delete"]);
     want("", "persistentvolumeclaims", own);
     want("", "persistentvolumes", own);
-    want("", "secrets", &["create", "delete"]);
+    want("", "secrets", &["get", "create", "delete"]);
+    want("", "configmaps", &["get"]);
     want("kubevirt.io", "virtualmachines", own);
     want(
         "kubevirt.io",

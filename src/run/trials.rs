@@ -180,6 +180,13 @@ async fn close(recorder: &Recorder, reason: &str) -> Result<(), RunError> {
     Ok(())
 }
 
+/// The moment that the planted faults are aimed at, as their texts say: `NAME@MOMENT`.
+fn aimed(faults: &[String]) -> Option<String> {
+    let moments = faults.iter().filter_map(|fault| fault.rsplit_once('@'));
+    let moments: Vec<&str> = moments.map(|(_, moment)| moment).collect();
+    (!moments.is_empty()).then(|| moments.join(", "))
+}
+
 /// Runs all trials. Returns whether one was left in place on purpose.
 async fn trials(
     world: &World,
@@ -194,7 +201,8 @@ async fn trials(
                 return Ok(false);
             }
             number += 1;
-            let mut trial = Trial::announce(world, spec, workload, number).await?;
+            let mut trial =
+                Trial::announce(world, spec, workload, number, aimed(&request.faults)).await?;
             trial.run(world).await?;
             let interrupted = world.cancel.is_cancelled();
             if request.keep_on_failure && !interrupted && !passed(request, &trial) {
@@ -225,5 +233,18 @@ fn passed(request: &Request, trial: &Trial) -> bool {
             false
         }
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::aimed;
+
+    #[test]
+    fn a_trial_tells_what_its_faults_are_aimed_at() {
+        let faults = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        assert_eq!(aimed(&faults(&["group-skew"])), None);
+        let two = ["promote-stalls:seconds=3@promote", "bit-flip-cold"];
+        assert_eq!(aimed(&faults(&two)), Some("promote".into()));
     }
 }

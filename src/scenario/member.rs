@@ -51,8 +51,8 @@ pub struct Member {
     pub(super) way: Option<Mode>,
     /// Whether the trial owes every acknowledged write.
     owed: bool,
-    /// Whether its last move owes them.
-    lossless: bool,
+    /// Whether its last move owes them, once it has moved.
+    lossless: Option<bool>,
     /// Whether its first recovery is over, which is the one that stages are told of.
     recovered: bool,
     /// Claims and volumes as they stood on the first site.
@@ -119,7 +119,7 @@ impl Member {
             site: Site::Primary,
             way: None,
             owed,
-            lossless: owed,
+            lossless: None,
             recovered: false,
             captured: Vec::new(),
             loads: Vec::new(),
@@ -203,13 +203,18 @@ impl Member {
     /// It is on the other site from now on; `lossless` if its move owes every acknowledged write.
     pub(super) fn arrive(&mut self, lossless: bool) {
         self.site = self.site.peer();
-        self.lossless = lossless;
+        self.lossless = Some(lossless);
         self.way = None;
     }
 
     /// What its last move owes where that differs from what the trial owes.
     pub(super) fn zero_loss(&self) -> Option<bool> {
-        (self.lossless != self.owed).then_some(self.lossless)
+        self.lossless.filter(|lossless| *lossless != self.owed)
+    }
+
+    /// Whether it was brought to where it is from the other site.
+    pub(super) const fn has_moved(&self) -> bool {
+        self.lossless.is_some()
     }
 
     /// The load that was written last.

@@ -26,12 +26,13 @@ pub struct Trial {
 
 impl Trial {
     /// Announces a trial of `spec` on the `workload`-th workload of the plan; `number` tells trials
-    /// of a run apart.
+    /// of a run apart, and `aimed` is the moment that a planted fault waits for.
     pub async fn announce(
         world: &World,
         spec: &'static Spec,
         workload: usize,
         number: usize,
+        aimed: Option<String>,
     ) -> anyhow::Result<Self> {
         let scope = Scope::trial(format!("t{number}"));
         let namespace = format!(
@@ -62,7 +63,7 @@ impl Trial {
                 .map(str::to_owned)
                 .collect(),
             zero_loss,
-            aimed: None,
+            aimed,
         };
         world.recorder.record(&scope, fact).await?;
         Ok(Self {

@@ -39,6 +39,11 @@ pub const SSH_USER_ANNOTATION: &str = "virtproof.dev/ssh-user";
 /// Annotation on the VM with the way its SSH key gets in: `cloud-init`, `guest-agent` or `none`.
 pub const SSH_KEY_ANNOTATION: &str = "virtproof.dev/ssh-key";
 
+/// The Secrets and ConfigMaps that a VM's spec names, by kind and name.
+pub fn references(spec: &serde_json::Value) -> std::collections::BTreeSet<(&'static str, String)> {
+    refs::named(spec)
+}
+
 /// Loads and renders the template of a plan's workload; `base` is the plan's folder.
 pub fn render(workload: &model::Workload, base: &Path) -> Result<Rendered, TemplateError> {
     let template = Template::load(&workload.template, base)?;

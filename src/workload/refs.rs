@@ -69,6 +69,17 @@ pub(super) fn visit(spec: &mut Value, path: &str, see: &mut dyn FnMut(Found<'_>)
     }
 }
 
+/// The Secrets and ConfigMaps that a spec names, by kind and name.
+pub(super) fn named(spec: &Value) -> std::collections::BTreeSet<(&'static str, String)> {
+    let mut named = std::collections::BTreeSet::new();
+    visit(&mut spec.clone(), "", &mut |found| {
+        if matches!(found.target, Target::Secret | Target::ConfigMap) {
+            named.insert((found.target.kind(), found.name.clone()));
+        }
+    });
+    named
+}
+
 fn target(key: &str, value: &Value) -> Option<Target> {
     match key {
         "secretRef"

@@ -16,6 +16,7 @@ use crate::cluster::view::{Scope, Seen};
 use crate::cluster::wait::{Wake, repeat};
 use crate::cluster::write::{Patch, Propagation};
 use crate::cluster::{Cluster, Deadline, Method, Sites};
+use crate::history::event::Site;
 
 /// How many subjects are undone at a time.
 const SIDE_BY_SIDE: usize = 16;
@@ -58,6 +59,7 @@ async fn undo_lanes(
 ) -> Vec<Left> {
     futures::stream::iter(lanes.into_values())
         .map(|lane| async {
+            demoted_promoted(sites, deadline, &lane).await;
             let lane = primaries_first(sites, lane).await;
             undo_all(log, sites, deadline, lane).await
         })
@@ -84,6 +86,72 @@ async fn undo_all(
         }
     }
     left
+}
+
+/// Gives every volume of a lane a primary again that was left without one, in the middle of a planned
+/// move: the storage refuses to end replication where both sides are demoted. What fails here shows
+/// in the deletions that follow.
+async fn demoted_promoted(sites: &Sites, deadline: &Deadline, lane: &[Entry]) {
+    let mut volumes: BTreeMap<&ObjRef, Vec<Site>> = BTreeMap::new();
+    for entry in lane {
+        if let Undo::Delete { site, object, .. } = &entry.undo
+            && object.kind == VolumeReplication::KIND
+        {
+            volumes.entry(object).or_default().push(*site);
+        }
+    }
+    let promotions = volumes.into_iter().map(async |(object, of)| {
+        match promote_one(sites, deadline, object, &of).await {
+            Ok(()) => {}
+            Err(error) => tracing::info!(%object, %error, "no side of a volume could be promoted"),
+        }
+    });
+    futures::future::join_all(promotions).await;
+}
+
+async fn promote_one(
+    sites: &Sites,
+    deadline: &Deadline,
+    object: &ObjRef,
+    of: &[Site],
+) -> Result<(), Error> {
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let mut demoted = None;
+    for site in of {
+        let cluster = sites.of(*site);
+        match cluster
+            .find::<VolumeReplication>(namespace, &object.name)
+            .await?
+        {
+            Some(vr) if vr.status.state == "Primary" => return Ok(()),
+            Some(vr)
+                if vr.status.state == "Secondary" && vr.metadata.deletion_timestamp.is_none() =>
+            {
+                demoted.get_or_insert(cluster);
+            }
+            _ => {}
+        }
+    }
+    let Some(cluster) = demoted else {
+        return Ok(());
+    };
+    let primary = json!({"spec": {"replicationState": "primary", "autoResync": false}});
+    cluster.patch(object, &Patch::Merge(primary)).await?;
+    let share = deadline.within(deadline.remaining() / 3);
+    let waiting_for = format!("{object} to be primary again");
+    cluster
+        .view::<VolumeReplication>(&Scope::Namespace(namespace.to_owned()))
+        .until_object(
+            &share,
+            namespace,
+            &object.name,
+            &waiting_for,
+            |vr| match vr {
+                Some(vr) if vr.status.state != "Primary" => Seen::Not(vr.status.message.clone()),
+                _ => Seen::Met(()),
+            },
+        )
+        .await
 }
 
 /// Moves a lane's VolumeReplication deletions together, primaries first. Disabling on a primary

@@ -325,6 +325,12 @@ fn bad_plans() -> Vec<(&'static str, String)> {
                 "{GOOD}objectives: {{rpo: 2 minuts, rto: 0s, freezeStall: -1s, migrationBlackout: 1 month}}\n"
             ),
         ),
+        (
+            "bad isolation",
+            format!(
+                "{GOOD}isolation: {{unreachable: [db.example.com, 'db:5432', 'db:5432', 'http://db:80']}}\n"
+            ),
+        ),
         ("no scenarios", with(scenarios, "scenarios: []")),
         (
             "unknown scenario",

@@ -24,6 +24,9 @@ const NAME: usize = 30;
 /// Bytes in a ledger cell: sizes are whole cells.
 const CELL: u64 = 4096;
 
+/// The most addresses that a guest is made to try.
+const ADDRESSES: usize = 64;
+
 /// The text being judged, and where findings go.
 struct Judge<'a, 'p> {
     root: &'a Node,
@@ -132,6 +135,7 @@ pub(super) fn validate(
         objectives: judge.objectives(&file.objectives),
         patterns: file.scenarios.clone(),
         scenarios: judge.scenarios(&file.scenarios),
+        unreachable: judge.unreachable(&file.isolation),
         load: judge.load(&file.load),
         faults: judge.faults(&file.faults),
         deadlines: judge.deadlines(&file.deadlines),
@@ -309,6 +313,34 @@ impl Judge<'_, '_> {
             migration_blackout: read("migrationBlackout", &file.migration_blackout, false),
             freeze_stall: read("freezeStall", &file.freeze_stall, false),
         }
+    }
+
+    fn unreachable(&mut self, file: &file::Isolation) -> Vec<String> {
+        if file.unreachable.len() > ADDRESSES {
+            self.bad(
+                "isolation.unreachable",
+                format!("{} addresses are given", file.unreachable.len()),
+                format!("at most {ADDRESSES}, for the guest tries each"),
+                "keep those that matter most",
+            );
+        }
+        for (index, address) in file.unreachable.iter().enumerate() {
+            let path = format!("isolation.unreachable.{index}");
+            if !names::is_host_port(address) {
+                self.bad(
+                    &path,
+                    format!("`{address}` is not an address"),
+                    "a host and a TCP port such as `db.example.com:5432` or `[2001:db8::1]:443`",
+                    "add the port or correct the host",
+                );
+            }
+            let before = file.unreachable.get(..index).unwrap_or_default();
+            if before.contains(address) {
+                let what = format!("`{address}` is given twice");
+                self.bad(&path, what, "each address once", "remove one of the two");
+            }
+        }
+        file.unreachable.clone()
     }
 
     fn load(&mut self, file: &file::Load) -> Load {

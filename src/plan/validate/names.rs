@@ -29,6 +29,21 @@ pub(super) fn is_cidr(text: &str) -> bool {
     })
 }
 
+/// Whether a text is `host:port`; an IPv6 address stands in brackets.
+pub(super) fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let name = |host: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        !host.is_empty() && host.len() <= 253 && host.chars().all(plain)
+    };
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host = bracketed.map_or_else(|| name(host), |v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    host && digits && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
 /// Reads `user@host[:port]`; an IPv6 address with a port stands in brackets.
 pub(super) fn jump_host(text: &str) -> Option<JumpHost> {
     let (user, rest) = text.split_once('@')?;
@@ -165,6 +180,35 @@ impl Judge<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn host_and_port_are_both_needed() {
+        for good in [
+            "db.example.com:5432",
+            "192.0.2.1:1",
+            "[2001:db8::1]:65535",
+            "db:443",
+        ] {
+            assert!(is_host_port(good), "{good}");
+        }
+        for bad in [
+            "",
+            "db",
+            "db:",
+            ":1",
+            "db:0",
+            "db:65536",
+            "db:+1",
+            "2001:db8::1:443",
+            "[db]:443",
+            "[2001:db8::1]",
+            "a b:1",
+            "a\nb:1",
+            "https://db:1",
+        ] {
+            assert!(!is_host_port(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn jump_hosts() {

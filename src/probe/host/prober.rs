@@ -7,13 +7,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cluster::Deadline;
-use crate::guest::{GuestError, GuestFacts, HostSeen, Shell};
+use crate::guest::{GuestError, GuestFacts, HostSeen, Job, Patience, Shell};
 use crate::history::event::ScanFact;
 use crate::history::recorder::{Recorder, Scope};
 use crate::history::segment::Closed;
 use crate::probe::config::Config;
 use crate::probe::frame::Identity;
 use crate::probe::layout::{CELL, Layout, TooSmall};
+use crate::probe::reach::{self, Tried};
 use crate::probe::remote::Remote;
 
 use super::attach::lock;
@@ -291,6 +292,23 @@ impl Prober {
             ..self.config.clone()
         };
         super::scan::scan(&self.reach, &config, &self.recorder, name, deadline).await
+    }
+
+    /// Makes the guest try each address, `host:port`, over TCP; what came of each, in order.
+    pub async fn try_reaching(
+        &self,
+        addresses: &[String],
+        deadline: &Deadline,
+    ) -> Result<Vec<Tried>, ProbeError> {
+        let patience = Patience::running();
+        let Reach { route, login } = &self.reach;
+        let shell = crate::guest::connect(route, login, &patience, deadline, None).await?;
+        let command = self.reach.remote(self.config.run_id).reach();
+        let list = addresses.join("\n");
+        let job = Job::new(&command).stdin(list.as_bytes());
+        let output = shell.run(&job, deadline).await?.check()?;
+        shell.close().await;
+        reach::parse(&output.text(), addresses).map_err(|said| ProbeError::Refused { said })
     }
 
     /// Ends the probe process, then closes.

@@ -7,6 +7,7 @@ mod protect;
 mod provision;
 mod reprotect;
 mod second;
+mod shape;
 mod shared;
 
 use std::pin::Pin;

@@ -13,6 +13,7 @@ use crate::history::segment::Closed;
 use crate::plan::model::Route;
 use crate::probe::config;
 use crate::probe::host::{Prober, Reach, Setup};
+use crate::probe::reach::Tried;
 use crate::scenario::member::{Incarnation, Member};
 use crate::scenario::world::World;
 
@@ -143,9 +144,44 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         volumes,
     };
     member.tell(world, scanned).await?;
+    if member.has_moved() {
+        // Not before: looking would lengthen the outage that is measured.
+        super::shape::record(world, member)
+            .await
+            .context("reading how the VM is defined")?;
+        isolation(world, member, &prober).await?;
+    }
     let segment = prober.segment().to_owned();
     let closed = prober.quit(&deadline).await.context("ending the probe")?;
     seal(world, member, incarnation.name, segment, closed).await
+}
+
+/// Has the guest try what it must not reach.
+async fn isolation(world: &World, member: &Member, prober: &Prober) -> anyhow::Result<()> {
+    let addresses = world.plan.unreachable();
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    let (site, deadline) = (member.site, world.deadline(world.plan.deadlines().ssh));
+    let tried = prober
+        .try_reaching(addresses, &deadline)
+        .await
+        .context("trying what the guest must not reach")?;
+    for tried in tried {
+        let Tried {
+            address,
+            reached,
+            said,
+        } = tried;
+        let fact = Fact::Reach {
+            site,
+            address,
+            reached,
+            said,
+        };
+        member.tell(world, fact).await?;
+    }
+    Ok(())
 }
 
 /// Ties a closed segment's bytes into the history.

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 
+use super::shape;
 use crate::history::event::{Fact, Site, Stage};
 use crate::replicate::{Goal, Mode, Observation, handover};
 use crate::scenario::member::Member;
@@ -26,6 +27,10 @@ pub(super) async fn baseline(world: &World, member: &mut Member) -> anyhow::Resu
     // What the objects say is evidence even when, and just when, the sync did not come.
     observe(world, member, site).await?;
     crossed.context("waiting for the first sync")?;
+    // What a move must keep is known only while the source can be asked.
+    shape::record(world, member)
+        .await
+        .context("reading how the VM is defined")?;
     member.captured = handover::capture(world.sites.of(site), &member.set).await?;
     Ok(())
 }

@@ -19,6 +19,7 @@ use super::machine::{KERNEL, Machine};
 use super::shell::{Status, Stdio};
 use crate::probe::config::{Config, MAX_CONFIG};
 use crate::probe::embedded;
+use crate::probe::reach;
 use crate::probe::remote::FORMAT;
 use crate::probe::scan;
 use crate::probe::session::Daemon;
@@ -107,7 +108,10 @@ pub(super) async fn run(
         ["start", socket] => start(machine, socket, stdio).await,
         ["attach", socket] => attach(machine, socket, stdio).await,
         ["scan"] => scan(machine, stdio).await,
-        _ => Err("usage: probe info | start SOCKET | attach SOCKET | scan | version".to_owned()),
+        ["reach"] => try_reaching(stdio).await,
+        _ => Err(
+            "usage: probe info | start SOCKET | attach SOCKET | scan | reach | version".to_owned(),
+        ),
     };
     match outcome {
         Ok(()) => 0,
@@ -170,6 +174,19 @@ async fn start(machine: &Arc<Machine>, socket: &str, stdio: &mut Stdio) -> Resul
         return Err("starting the daemon: the guest has no power".to_owned());
     }
     stdio.out.put(b"ready\n").await;
+    Ok(())
+}
+
+/// A lab guest stands in a bubble: whatever is outside never answers.
+async fn try_reaching(stdio: &mut Stdio) -> Result<(), String> {
+    let mut list = String::new();
+    let mut limited = (&mut stdio.input).take(reach::MAX_LIST as u64);
+    limited
+        .read_to_string(&mut list)
+        .await
+        .map_err(|error| format!("reading the addresses: {error}"))?;
+    let report = reach::report(&list, |_, _| Err(io::ErrorKind::TimedOut.into()))?;
+    stdio.out.put(report.as_bytes()).await;
     Ok(())
 }
 

@@ -400,6 +400,21 @@ async fn a_scan_that_breaks_off_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_tells_what_it_reaches() {
+    let world = World::sound();
+    let prober = world.launch().await.unwrap();
+    let asked = ["near:443".to_owned(), "far:5432".to_owned()];
+    let tried = prober.try_reaching(&asked, &soon()).await.unwrap();
+    let words: Vec<_> = tried
+        .iter()
+        .map(|t| (t.address.as_str(), t.reached))
+        .collect();
+    assert_eq!(words, [("near:443", Some(true)), ("far:5432", Some(false))]);
+    let nonsense = ["no port".to_owned()];
+    assert!(prober.try_reaching(&nonsense, &soon()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_gives_up_with_the_last_state_seen() {
     let world = World::sound();
     let prober = world.launch().await.unwrap();
