@@ -55,8 +55,11 @@ pub struct Spec {
     pub sources: &'static [&'static str],
 }
 
-/// The checks that rest on a step that not every plan provides for.
-const RESTS_ON: &[(&str, Step)] = &[("D8", Step::SecondRead)];
+/// The checks that rest on something that not every plan provides for.
+const RESTS_ON: &[(&str, fn(&Plan) -> bool)] = &[
+    ("D8", |plan| Step::SecondRead.is_in(plan)),
+    ("O6", |plan| !plan.unreachable().is_empty()),
+];
 
 impl Spec {
     /// Its steps, as far as a plan provides for them.
@@ -65,15 +68,12 @@ impl Spec {
         steps.filter(|step| step.is_in(plan)).collect()
     }
 
-    /// Its checks, as far as a plan provides for the steps that they rest on; whether the guest is
-    /// isolated where it comes up is one if the plan says from what.
+    /// Its checks, as far as a plan provides for what they rest on.
     pub fn checks_in(&self, plan: &Plan) -> Vec<&'static str> {
         let rest = |id: &str| RESTS_ON.iter().find(|(check, _)| *check == id);
-        let isolated = !plan.unreachable().is_empty() && self.steps.contains(&Step::Promote);
         let checks = self.checks.iter().copied();
         checks
-            .filter(|id| rest(id).is_none_or(|(_, step)| step.is_in(plan)))
-            .chain(["O6"].into_iter().filter(|_| isolated))
+            .filter(|id| rest(id).is_none_or(|(_, provides)| provides(plan)))
             .collect()
     }
 }
@@ -129,7 +129,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2",
-            "O3", "O4", "G1",
+            "O3", "O4", "O6", "G1",
         ],
         zero_loss: true,
         sources: &[
@@ -157,7 +157,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O3",
-            "O4", "G1",
+            "O4", "O6", "G1",
         ],
         zero_loss: false,
         sources: &[
@@ -186,7 +186,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "O1", "O2",
-            "O3", "O4", "G1",
+            "O3", "O4", "O6", "G1",
         ],
         zero_loss: false,
         sources: &[
@@ -223,7 +223,7 @@ pub const CATALOGUE: &[Spec] = &[
         ],
         checks: &[
             "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "S3",
-            "O1", "O2", "O3", "O4", "O5", "G1",
+            "O1", "O2", "O3", "O4", "O5", "O6", "G1",
         ],
         zero_loss: false,
         sources: &[
