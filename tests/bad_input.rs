@@ -62,6 +62,22 @@ fn what_the_sites_lack_is_told_before_anything_is_done() {
     assert_ne!(storage, plan);
     refused(dir, &storage, 3, &["StorageClass absent"]);
 
+    let snapshots = |class: &str| {
+        let given = "volumeSnapshotClass: lab-snapshot";
+        let changed = plan.replace(given, &format!("volumeSnapshotClass: {class}"));
+        assert_ne!(changed, plan);
+        changed
+    };
+    let absent = snapshots("absent");
+    refused(dir, &absent, 3, &["VolumeSnapshotClass absent"]);
+    let retained = snapshots("lab-snapshot-retain");
+    refused(
+        dir,
+        &retained,
+        3,
+        &["lab-snapshot-retain", "deletionPolicy"],
+    );
+
     let disk = "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata: {name: vm}\nspec:\n  \
         runStrategy: Always\n  template:\n    spec:\n      domain:\n        devices: {}\n      \
         volumes: []\n";

@@ -29,8 +29,8 @@ impl Rendered {
             });
         if let Some(vm) = reader.objects.last_mut() {
             without_templates(vm, &is_own);
-            let copied = disks.iter().zip(copies).zip(&own);
-            for ((disk, copy), own) in copied {
+            let pairs = disks.iter().zip(copies).zip(&own);
+            for ((disk, copy), own) in pairs {
                 read_only(vm, disk, own, copy);
             }
             for (index, interface) in items(vm, INTERFACES).enumerate() {

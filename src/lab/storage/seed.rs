@@ -128,18 +128,6 @@ pub fn seed(store: &Store, site: Site) -> Result<(), ApiError> {
             }),
         ),
         (
-            super::snapshots::CLASSES,
-            json!({
-                "metadata": {
-                    "name": world::SNAPSHOT_CLASS,
-                    "annotations": {"snapshot.storage.kubernetes.io/is-default-class": "true"},
-                },
-                "driver": world::DRIVER,
-                "deletionPolicy": "Delete",
-                "parameters": {"clusterID": world::short(site)},
-            }),
-        ),
-        (
             "leases.coordination.k8s.io",
             json!({
                 "metadata": {"name": world::DRIVER_LEASE, "namespace": world::DRIVER_NAMESPACE},
@@ -165,6 +153,19 @@ pub fn seed(store: &Store, site: Site) -> Result<(), ApiError> {
         let spec = json!({"attachRequired": true, "podInfoOnMount": false});
         let object = json!({"metadata": {"name": driver}, "spec": spec});
         objects.push(("csidrivers.storage.k8s.io", object));
+    }
+    for (name, policy, default) in [
+        (world::SNAPSHOT_CLASS, "Delete", "true"),
+        (world::SNAPSHOT_RETAINED, "Retain", "false"),
+    ] {
+        let mark = "snapshot.storage.kubernetes.io/is-default-class";
+        let object = json!({
+            "metadata": {"name": name, "annotations": {mark: default}},
+            "driver": world::DRIVER,
+            "deletionPolicy": policy,
+            "parameters": {"clusterID": world::short(site)},
+        });
+        objects.push((super::snapshots::CLASSES, object));
     }
     for (name, interval, group) in [
         (world::MIRROR, "1m", "vm"),

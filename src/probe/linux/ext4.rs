@@ -21,7 +21,8 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 ///
 /// For reading it is mounted `ro,noload`: without `noload` even a read-only mount replays the
 /// journal, which writes, and which a read-only device refuses (Linux `ext4.rst`). A journal that
-/// was not replayed hides no ledger cell: the file was made long before, and data is never in it.
+/// was not replayed hides no ledger cell: the file was made and mounted anew before, and by default
+/// no data is journaled.
 pub(super) fn mount(
     device: &Path,
     at: &str,

@@ -319,6 +319,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_plan_does_not_provide_for_is_neither_done_nor_judged() {
+        let known = crate::plan::Known::nothing();
+        let dir = std::path::Path::new(".");
+        let with = crate::plan::lab(dir, &known).expect("the lab's plan").plan;
+        let text = crate::plan::LAB.replace("  volumeSnapshotClass: lab-snapshot\n", "");
+        let without = crate::plan::parse(&text, "plan.yaml", dir, &known).expect("a plan");
+        let mut fewer = 0;
+        for spec in CATALOGUE {
+            assert_eq!(spec.steps_in(&with), spec.steps);
+            assert_eq!(spec.checks_in(&with), spec.checks);
+            let steps = spec.steps_in(&without.plan);
+            let checks = spec.checks_in(&without.plan);
+            assert!(!steps.contains(&Step::SecondRead) && !checks.contains(&"D8"));
+            let left_out = (
+                spec.steps.len() - steps.len(),
+                spec.checks.len() - checks.len(),
+            );
+            assert_eq!(left_out.0, left_out.1, "{}: one without the other", spec.id);
+            fewer += left_out.0;
+        }
+        assert!(fewer > 0, "no scenario has a second reader");
+    }
+
+    #[test]
     fn selection_follows_the_plan_and_repeats_nothing() {
         let ids = |patterns: &[&str]| {
             let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();

@@ -18,6 +18,9 @@ const COMPONENT: &str = "snapshot-controller";
 /// Marks the class for snapshots that name none.
 const DEFAULT: &str = "snapshot.storage.kubernetes.io/is-default-class";
 
+/// What errors begin with that the controller tries to get over by itself.
+const UPDATE_FAILED: &str = "snapshot controller failed to update";
+
 /// Runs the controller.
 pub(super) async fn run(storage: Storage, stop: CancellationToken) {
     let store = storage.store.clone();
@@ -85,14 +88,15 @@ fn step(s: &Storage, snapshot: &Arc<Value>) -> Result<After, ApiError> {
     match content {
         Some(content) => tell(s, &snapshot, &content),
         // What failed for good is not tried again by itself.
-        None if super::error(&snapshot).is_empty() || by_class(&snapshot) => request(s, &snapshot),
+        None if again(super::error(&snapshot)) => request(s, &snapshot),
         None => Ok(After::Done),
     }
 }
 
-/// Whether a snapshot failed for want of a class, which may come.
-fn by_class(snapshot: &Value) -> bool {
-    super::error(snapshot).contains("snapshot class")
+/// Whether a snapshot is asked for after this error: for want of a class or of the claim itself it
+/// is, as soon as they come; what else failed is left.
+fn again(error: &str) -> bool {
+    error.is_empty() || error.contains("snapshot class") || error.contains(UPDATE_FAILED)
 }
 
 fn fail(s: &Storage, snapshot: &Value, reason: &str, message: &str) -> Result<After, ApiError> {
@@ -217,19 +221,22 @@ fn class_of(s: &Storage, snapshot: &Value) -> Result<Arc<Value>, (&'static str, 
             ("GetSnapshotClassFailed", text)
         });
     }
-    let driver = source(s, snapshot).map(|v| meta::text(&v, "/spec/csi/driver").to_owned());
+    let failed = |why: String| {
+        let text = format!("Failed to set default snapshot class with error {why}");
+        ("SetDefaultSnapshotClassFailed", text)
+    };
+    let volume = source(s, snapshot).map_err(failed)?;
     let classes = s.store.list(CLASSES, None);
     let mut marked = classes.iter().filter(|c| {
         meta::annotation(c, DEFAULT) == Some("true")
-            && Ok(meta::text(c, "/driver")) == driver.as_deref()
+            && meta::text(c, "/driver") == meta::text(&volume, "/spec/csi/driver")
     });
     let why = match (marked.next(), marked.count()) {
         (Some(class), 0) => return Ok(Arc::clone(class)),
         (Some(_), more) => format!("{} default snapshot classes were found", more + 1),
         (None, _) => "cannot find default snapshot class".to_owned(),
     };
-    let text = format!("Failed to set default snapshot class with error {why}");
-    Err(("SetDefaultSnapshotClassFailed", text))
+    Err(failed(why))
 }
 
 /// The volume that a snapshot is to be taken of.
@@ -237,7 +244,7 @@ fn source(s: &Storage, snapshot: &Value) -> Result<Arc<Value>, String> {
     let namespace = meta::namespace(snapshot);
     let name = meta::text(snapshot, "/spec/source/persistentVolumeClaimName");
     let Some(claim) = s.store.get(CLAIMS, namespace, name) else {
-        return Err("snapshot controller failed to update: cannot get claim from snapshot".into());
+        return Err(format!("{UPDATE_FAILED}: cannot get claim from snapshot"));
     };
     let volume = s.store.get(VOLUMES, "", volume_name(&claim));
     match volume {
