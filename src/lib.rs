@@ -14,4 +14,5 @@ pub mod replicate;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod sim;
 pub mod workload;
