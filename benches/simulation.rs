@@ -44,12 +44,20 @@ fn campaign(kind: Kind, from: u64, to: u64, threads: usize) {
         tally.miss_count,
         tally.fingerprint
     );
-    println!("green {:?}\ninconclusive {:#?}", tally.green, tally.inconclusive);
+    println!(
+        "green {:?}\ninconclusive {:#?}",
+        tally.green, tally.inconclusive
+    );
     println!("shapes {:?}", tally.shapes);
     for (family, count) in &tally.by_family {
         println!("{family}: {count:?}");
     }
     for failure in tally.misses.iter().chain(&tally.false_failures).take(20) {
-        println!("{} {:?}: {}", failure.command(), failure.family, failure.what);
+        println!(
+            "{} {:?}: {}",
+            failure.command(),
+            failure.family,
+            failure.what
+        );
     }
 }

@@ -68,13 +68,7 @@ pub(super) struct Bend {
 }
 
 /// What the volumes hold that were `base` when `load` began and are cut at `cuts`, one per volume.
-pub(super) fn cut(
-    base: &Disks,
-    load: &Load,
-    writes: &[Write],
-    cuts: &[u64],
-    bend: &Bend,
-) -> Disks {
+pub(super) fn cut(base: &Disks, load: &Load, writes: &[Write], cuts: &[u64], bend: &Bend) -> Disks {
     let mut disks = base.clone();
     let has = |index: usize| {
         let write = &writes[index];

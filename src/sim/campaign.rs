@@ -44,7 +44,9 @@ pub fn run_with(
             }
             progress(done.fetch_add(to - from, Ordering::Relaxed) + to - from);
         }
-        let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut total = total
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         total.merge(own);
     };
     std::thread::scope(|scope| {

@@ -168,7 +168,11 @@ impl Guest<'_> {
     /// One thing happens.
     fn step(&mut self, leg: &Leg, writes: &mut Vec<Write>, more: bool) {
         self.now += 1 + self.draw.below(leg.pace_ns);
-        if self.flush.as_ref().is_some_and(|flush| flush.ends <= self.now) {
+        if self
+            .flush
+            .as_ref()
+            .is_some_and(|flush| flush.ends <= self.now)
+        {
             self.flushed(writes);
             return;
         }
@@ -231,9 +235,7 @@ impl Guest<'_> {
             if self.draw.one_in(2) {
                 write.applied = self.draw.between(write.issued + 1, self.now);
             }
-            self.load
-                .unknown
-                .push((self.now, write.writer, write.wseq));
+            self.load.unknown.push((self.now, write.writer, write.wseq));
         } else if self.start.shape.batch == 0 {
             write.applied = self.draw.between(write.issued + 1, self.now);
             let (mark, token) = ((write.writer, write.wseq), write.token);

@@ -191,7 +191,12 @@ fn deliver(draw: &mut Draw, leg: &Leg, list: &[Sealed], ranks: usize) -> Heard {
                 at_ns: frame.arrives,
                 up: false,
             });
-            for (back, frame) in list.iter().enumerate().take(at + 1).skip(at.saturating_sub(2)) {
+            for (back, frame) in list
+                .iter()
+                .enumerate()
+                .take(at + 1)
+                .skip(at.saturating_sub(2))
+            {
                 push(&mut heard, back, frame, list[at].arrives);
             }
         }

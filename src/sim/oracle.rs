@@ -111,7 +111,10 @@ impl<'a> View<'a> {
     /// Torn cells whose sectors do not say of which load they are.
     pub(super) fn torn_between_loads(&self) -> bool {
         let cells = self.passage.disks.iter().flatten();
-        self.leg > 0 && cells.into_iter().any(|held| matches!(held.what, What::Torn { .. }))
+        self.leg > 0
+            && cells
+                .into_iter()
+                .any(|held| matches!(held.what, What::Torn { .. }))
     }
 
     /// The image is legal if some set of writes that is closed under "was durable before the other
@@ -145,6 +148,18 @@ impl<'a> View<'a> {
 
     /// Cells that hold less than the read-back before the load showed there.
     pub(super) fn reverted(&self) -> Vec<(usize, u64)> {
+        self.moved(|was, is| is < was)
+    }
+
+    /// Cells that hold more of an earlier load than that read-back showed.
+    fn resurrected(&self) -> Vec<(usize, u64)> {
+        let first = self.passage.load.writes.start;
+        self.moved(|was, is| was < is && is <= first)
+    }
+
+    /// Cells whose age changed so since the read-back before the load: 0 for zeros, else one more
+    /// than the index of the write.
+    fn moved(&self, so: impl Fn(usize, usize) -> bool) -> Vec<(usize, u64)> {
         let Some(before) = self.leg.checked_sub(1) else {
             return Vec::new();
         };
@@ -162,7 +177,9 @@ impl<'a> View<'a> {
             for cell in self.written(volume) {
                 let was = age(base, volume, cell);
                 let is = age(&self.passage.disks, volume, cell);
-                if is.is_some() && is < was {
+                if let (Some(was), Some(is)) = (was, is)
+                    && so(was, is)
+                {
                     list.push((volume, cell));
                 }
             }
@@ -247,9 +264,8 @@ fn unsure_if(why: &'static str, may: bool) -> Must {
 pub(super) fn demand(world: &World, check: &str) -> Must {
     let poor = unsure_if("hearing was poor on purpose", world.shape.poor());
     let views = View::all(world);
-    let of = |judge: &dyn Fn(&View<'_>) -> Must| {
-        views.iter().map(judge).fold(poor, |a, b| worse(b, a))
-    };
+    let of =
+        |judge: &dyn Fn(&View<'_>) -> Must| views.iter().map(judge).fold(poor, |a, b| worse(b, a));
     match check {
         "D1" => of(&|view| {
             if world.shape.legs[view.leg].how.zero_loss() {
@@ -260,7 +276,9 @@ pub(super) fn demand(world: &World, check: &str) -> Must {
         }),
         "D2" => of(&|view| {
             let volumes = 0..world.layouts.len();
-            let bad = volumes.into_iter().any(|v| view.is_illegal(|other| other == v));
+            let bad = volumes
+                .into_iter()
+                .any(|v| view.is_illegal(|other| other == v));
             worse(fail_if(bad), silent(view))
         }),
         "D3" => of(&|view| worse(fail_if(view.is_illegal(|_| true)), silent(view))),
@@ -272,6 +290,7 @@ pub(super) fn demand(world: &World, check: &str) -> Must {
         "R2" => worse(super::times::honest(&views[0]), poor),
         "S1" => worse(super::times::split(world), poor),
         "T1" | "T2" => worse(super::times::outage(&views[0]), poor),
+        "S3" => of(&discarded),
         // A blank or recycled disk may be another guest's.
         "G1" if world.shape.family.is_some() => Must::Either,
         _ => poor,
@@ -281,7 +300,12 @@ pub(super) fn demand(world: &World, check: &str) -> Must {
 /// D2 and D3 cannot tell of volumes on which the load left nothing.
 fn silent(view: &View<'_>) -> Must {
     let volumes = 0..view.world.layouts.len();
-    let silent = volumes.into_iter().any(|v| view.present(|o| o == v).is_empty());
+    let silent = volumes
+        .into_iter()
+        .any(|v| view.present(|o| o == v).is_empty());
+    if view.heard().next().is_none() {
+        return unsure_if("no ack of the load was heard", true);
+    }
     unsure_if("no write of the load came back on a volume", silent)
 }
 
@@ -373,6 +397,23 @@ fn astray(view: &View<'_>) -> Must {
         }
     }
     must
+}
+
+/// S3: nothing of the line that was given up is there, and nothing of the other is lost.
+fn discarded(view: &View<'_>) -> Must {
+    if view.leg == 0 {
+        return Must::NotFail(None);
+    }
+    let owed = view.world.shape.legs[view.leg].how.zero_loss();
+    let lost = owed && view.heard().any(|(index, _)| view.is_lost(index));
+    if lost && view.torn_between_loads() {
+        return Must::Either;
+    }
+    let idle = view.heard().next().is_none();
+    worse(
+        fail_if(lost || !view.resurrected().is_empty()),
+        unsure_if("the surviving line acked nothing", idle),
+    )
 }
 
 fn foreign(view: &View<'_>) -> Must {

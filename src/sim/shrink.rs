@@ -66,7 +66,10 @@ fn smaller(shape: &Shape) -> Vec<Shape> {
         add(&|shape| shape.layout.hot_writers = 1);
     }
     for (on, off) in [
-        (shape.batch > 0, &(|s: &mut Shape| s.batch = 0) as &dyn Fn(&mut Shape)),
+        (
+            shape.batch > 0,
+            &(|s: &mut Shape| s.batch = 0) as &dyn Fn(&mut Shape),
+        ),
         (shape.eio > 0, &|s| s.eio = 0),
         (shape.torn, &|s| s.torn = false),
         (shape.bytes, &|s| s.bytes = false),

@@ -211,10 +211,7 @@ fn came_back(text: &mut String, world: &World, leg: usize, passage: &Passage) ->
     for (volume, disk) in passage.disks.iter().enumerate() {
         let layout = &world.layouts[volume];
         for cell in 0..layout.cells {
-            let (held, clean) = (
-                disk[small(cell)],
-                passage.clean[volume][small(cell)],
-            );
+            let (held, clean) = (disk[small(cell)], passage.clean[volume][small(cell)]);
             let written = layout.log.start <= cell && cell < layout.hot.end;
             if held != clean {
                 writeln!(

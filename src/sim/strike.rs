@@ -223,9 +223,7 @@ pub(super) fn damage(
             let text = format!("volume {volume} cells {from}..{to} are of snapshot {older}");
             Some(Damage::text(text))
         }
-        Family::SkippedExtent => {
-            Some(spread(strike, draw, disks, volume, What::Whole(Base::Zero)))
-        }
+        Family::SkippedExtent => Some(spread(strike, draw, disks, volume, What::Whole(Base::Zero))),
         Family::RecycledVolume => Some(spread(strike, draw, disks, volume, What::Foreign)),
         Family::UnreadableExtent => Some(spread(strike, draw, disks, volume, What::Unreadable)),
         Family::FreshVolume => {
@@ -244,6 +242,7 @@ pub(super) fn damage(
             let text = format!("volume {volume} came back with {size} cells");
             Some(Damage::text(text))
         }
+        Family::ResurrectedWrite => resurrected(strike, draw, disks).map(Damage::text),
         Family::MidDelta => mid_delta(strike, draw, disks, cuts).map(Damage::text),
         _ => None,
     }
@@ -273,7 +272,9 @@ fn spread(
     fill(disks, volume, from, to, what);
     Damage {
         text: format!("volume {volume} cells {from}..{to} are {what:?}"),
-        cells: (from as u64..to as u64).map(|cell| (volume, cell)).collect(),
+        cells: (from as u64..to as u64)
+            .map(|cell| (volume, cell))
+            .collect(),
     }
 }
 
@@ -304,18 +305,11 @@ fn before(strike: &Strike<'_>, index: usize, cuts: &[u64]) -> Base {
     )
 }
 
-fn torn(
-    strike: &Strike<'_>,
-    draw: &mut Draw,
-    disks: &mut Disks,
-    cuts: &[u64],
-) -> Option<String> {
+fn torn(strike: &Strike<'_>, draw: &mut Draw, disks: &mut Disks, cuts: &[u64]) -> Option<String> {
     let held = |write: &Write| disks[write.volume][small(write.cell)].what;
     let there: Vec<usize> = strike
         .own()
-        .filter(|(index, w)| {
-            w.durable != NEVER && held(w) == What::Whole(Base::Write(*index))
-        })
+        .filter(|(index, w)| w.durable != NEVER && held(w) == What::Whole(Base::Write(*index)))
         .map(|(index, _)| index)
         .collect();
     let index = draw.pick(&there)?;
@@ -325,16 +319,10 @@ fn torn(
     Some(format!("{} was torn", strike.say(index)))
 }
 
-fn ghost(
-    strike: &Strike<'_>,
-    draw: &mut Draw,
-    disks: &mut Disks,
-    cuts: &[u64],
-) -> Option<String> {
+fn ghost(strike: &Strike<'_>, draw: &mut Draw, disks: &mut Disks, cuts: &[u64]) -> Option<String> {
     let held = |write: &Write| disks[write.volume][small(write.cell)].what;
-    let over: Vec<usize> = strike.all(|w| {
-        w.applied <= cuts[w.volume] && matches!(held(w), What::Whole(Base::Write(_)))
-    });
+    let over: Vec<usize> = strike
+        .all(|w| w.applied <= cuts[w.volume] && matches!(held(w), What::Whole(Base::Write(_))));
     let over: Vec<usize> = over
         .into_iter()
         .filter(|index| held(&strike.writes[*index]) != What::Whole(Base::Write(*index)))
@@ -343,6 +331,30 @@ fn ghost(
     let write = &strike.writes[index];
     disks[write.volume][small(write.cell)].what = What::Whole(Base::Write(index));
     Some(format!("{} landed once more", strike.say(index)))
+}
+
+/// A write of the first load that the failover had left behind is there after the return.
+fn resurrected(strike: &Strike<'_>, draw: &mut Draw, disks: &mut Disks) -> Option<String> {
+    let fork = |write: &Write| strike.from.base[write.volume][small(write.cell)].what;
+    let given_up: Vec<usize> = (0..strike.load.writes.start)
+        .filter(|index| {
+            let write = &strike.writes[*index];
+            let kept = match fork(write) {
+                What::Whole(Base::Zero) => true,
+                What::Whole(Base::Write(there)) => there < *index,
+                _ => false,
+            };
+            write.applied != NEVER && kept
+        })
+        .collect();
+    let index = draw.pick(&given_up)?;
+    let write = &strike.writes[index];
+    disks[write.volume][small(write.cell)] = super::cells::Cell {
+        what: What::Whole(Base::Write(index)),
+        volume: write.volume,
+        cell: write.cell,
+    };
+    Some(format!("{} came back", strike.say(index)))
 }
 
 /// Part of the next snapshot is there, in the order of addresses or in none.

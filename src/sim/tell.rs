@@ -24,17 +24,12 @@ enum Item {
     Run(Fact),
     Trial(Fact),
     Subject(Fact),
-    Life {
-        leg: usize,
-        purpose: Purpose,
-    },
+    Life { leg: usize, purpose: Purpose },
     Scan(usize),
 }
 
 /// The checks that the simulation asks for, whatever the trial.
-const ALWAYS: [&str; 10] = [
-    "D2", "D3", "D4", "D5", "D6", "D7", "O1", "O2", "O4", "G1",
-];
+const ALWAYS: [&str; 10] = ["D2", "D3", "D4", "D5", "D6", "D7", "O1", "O2", "O4", "G1"];
 /// Those of transitions.
 const MOVES: [&str; 5] = ["R1", "R2", "T1", "T2", "S1"];
 
@@ -44,7 +39,10 @@ pub(super) fn checks(world: &World) -> Vec<&'static str> {
     let moves = legs[0].how != Move::Restart;
     let owed = legs.iter().any(|leg| leg.how.zero_loss());
     let wanted = |id: &str| {
-        ALWAYS.contains(&id) || (moves && MOVES.contains(&id)) || (owed && id == "D1")
+        ALWAYS.contains(&id)
+            || (moves && MOVES.contains(&id))
+            || (owed && id == "D1")
+            || (legs.len() > 1 && id == "S3")
     };
     let ids = CATALOGUE.iter().map(|spec| spec.id);
     ids.filter(|id| wanted(id)).collect()
@@ -124,14 +122,16 @@ fn frame(world: &World) -> Vec<(u64, Item)> {
             clock_bound_ms: BOUND_NS / MS,
         })
     };
-    let volumes = (0u8..).zip(&world.ids.volumes).map(|(ordinal, id)| VolumeFact {
-        ordinal,
-        name: format!("data{ordinal}"),
-        pvc: format!("pvc-{ordinal}"),
-        vol_id: format!("{:032x}", u128::from_be_bytes(*id)),
-        volume_mode: "Block".into(),
-        ledger: LedgerMode::Raw,
-    });
+    let volumes = (0u8..)
+        .zip(&world.ids.volumes)
+        .map(|(ordinal, id)| VolumeFact {
+            ordinal,
+            name: format!("data{ordinal}"),
+            pvc: format!("pvc-{ordinal}"),
+            vol_id: format!("{:032x}", u128::from_be_bytes(*id)),
+            volume_mode: "Block".into(),
+            ledger: LedgerMode::Raw,
+        });
     let legs = &world.shape.legs;
     let step = || "move".to_owned();
     let end = world.passages.last().map_or(0, |last| last.times.scanned) + 1_000 * MS;
@@ -307,7 +307,12 @@ fn stages(world: &World, passage: &Passage) -> Vec<(u64, Item)> {
         Stage::SshAuth,
         Stage::DevicesOpen,
     ];
-    marks.extend(rest.into_iter().rev().zip(1..).map(|(stage, n)| (stage, back - n * step)));
+    marks.extend(
+        rest.into_iter()
+            .rev()
+            .zip(1..)
+            .map(|(stage, n)| (stage, back - n * step)),
+    );
     marks.push((Stage::FirstAck, back));
     let facts = marks.into_iter();
     facts

@@ -27,7 +27,11 @@ pub(super) fn rpo(view: &View<'_>) -> Must {
     if low > RPO_NS {
         return Must::Fail;
     }
-    let since = view.heard().map(|(_, write)| write.heard).min().unwrap_or(0);
+    let since = view
+        .heard()
+        .map(|(_, write)| write.heard)
+        .min()
+        .unwrap_or(0);
     let span = load.fault.saturating_sub(since);
     let counted = in_time().filter(|(_, w)| since < w.heard && w.heard <= load.fault);
     // 100 a second, with room for what rounding and ties decide.

@@ -161,6 +161,9 @@ fn reason(world: &World, family: Family) -> Reason {
     if differ.iter().all(canary) {
         return Reason::Canary;
     }
+    if family == Family::ResurrectedWrite {
+        return Reason::LegalPrefix;
+    }
     if family == Family::OlderPoint {
         return Reason::Claim;
     }
@@ -208,7 +211,10 @@ fn affected(view: &View<'_>) -> Reason {
     let lost: Vec<usize> = lost.collect();
     if lost.is_empty() {
         Reason::Unacked
-    } else if lost.iter().all(|index| view.world.writes[*index].heard == NEVER) {
+    } else if lost
+        .iter()
+        .all(|index| view.world.writes[*index].heard == NEVER)
+    {
         Reason::Unheard
     } else {
         Reason::LegalPrefix
