@@ -48,6 +48,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "lab",
         &["cluster::crd", "workload", "probe", "history::event"],
     ),
+    ("sim", &["plan", "history", "check", "probe"]),
 ];
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {

@@ -126,8 +126,13 @@ fn silence(case: &Case<'_>, old: &Incarnation, since: u64, until: u64) -> Result
         return Ok(how);
     }
     let fenced = fence(case, old.site, since);
+    // Once its site is promoted again, or the new side is silent, it may rightly run there.
+    let returned = case.events().find(|event| {
+        event.at_ns > since
+            && matches!(event.fact, Fact::Gate { site, open: true, .. } if site == old.site)
+    });
+    let until = returned.map_or(until, |event| event.at_ns.min(until));
     let running = case.events().find(|event| {
-        // Later on it may rightly run there again.
         (since..=until).contains(&event.at_ns)
             && matches!(&event.fact, Fact::Vm { site, phase, .. }
                 if *site == old.site && phase == "Running")

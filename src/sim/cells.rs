@@ -186,7 +186,7 @@ impl Ids {
     }
 
     fn write_out(&self, writes: &[Write], held: &Cell, out: &mut Bytes) {
-        let mut whole = |base, out: &mut Bytes| {
+        let whole = |base, out: &mut Bytes| {
             if let Some(header) = self.header(writes, held.volume, held.cell, base) {
                 header.encode(self.seed, out);
             }

@@ -26,6 +26,7 @@ pub(super) enum Family {
     MidDelta,
     GhostWrite,
     FreshVolume,
+    ResurrectedWrite,
 }
 
 /// One row of [`FAMILIES`].
@@ -230,6 +231,13 @@ pub(super) const FAMILIES: &[Spec] = &[
         &["D7"],
         REPLICATED,
         "a blank volume comes up in place of the replica",
+    ),
+    row(
+        Family::ResurrectedWrite,
+        "resurrected-write",
+        &["S3"],
+        REPLICATED,
+        "the resync of the old side leaves one write that had been discarded",
     ),
 ];
 

@@ -67,12 +67,12 @@ pub(super) fn load(
         list.push(sealed(load.end, frame));
     }
     arrive(&mut draw, leg, load, &mut list);
-    let last = list.last().map_or(load.start, |frame| frame.arrives);
+    let end = list.last().map_or(load.start, |frame| frame.arrives);
     let heard = deliver(&mut draw, leg, &list, load.ranks.len());
     let mut records = heard.records;
-    let until = alive.unwrap_or(last.max(load.end)).max(last);
+    let until = alive.unwrap_or(end.max(load.end)).max(end);
     if let Some(alive) = alive {
-        let mut at = last + 500 * MS;
+        let mut at = end + 500 * MS;
         while at < alive + 600 * MS {
             let frame = FromGuest::Alive {
                 mono_ns: at,
@@ -173,7 +173,7 @@ fn deliver(draw: &mut Draw, leg: &Leg, list: &[Sealed], ranks: usize) -> Heard {
         records: Vec::with_capacity(list.len() + 8),
         ranks: vec![NEVER; ranks],
     };
-    let lost = match leg.hearing {
+    let hole = match leg.hearing {
         Hearing::Hole => Some(draw.index(list.len().saturating_sub(2)) + 1),
         _ => None,
     };
@@ -182,7 +182,7 @@ fn deliver(draw: &mut Draw, leg: &Leg, list: &[Sealed], ranks: usize) -> Heard {
         _ => None,
     };
     for (at, frame) in list.iter().enumerate() {
-        if Some(at) == lost && at + 1 < list.len() {
+        if Some(at) == hole && at + 1 < list.len() {
             continue;
         }
         push(&mut heard, at, frame, frame.arrives);

@@ -148,6 +148,18 @@ impl<'a> View<'a> {
 
     /// Cells that hold less than the read-back before the load showed there.
     pub(super) fn reverted(&self) -> Vec<(usize, u64)> {
+        self.moved(|was, is| is < was)
+    }
+
+    /// Cells that hold more of an earlier load than that read-back showed.
+    fn resurrected(&self) -> Vec<(usize, u64)> {
+        let first = self.passage.load.writes.start;
+        self.moved(|was, is| was < is && is <= first)
+    }
+
+    /// Cells whose age changed so since the read-back before the load: 0 for zeros, else one more
+    /// than the index of the write.
+    fn moved(&self, so: impl Fn(usize, usize) -> bool) -> Vec<(usize, u64)> {
         let Some(before) = self.leg.checked_sub(1) else {
             return Vec::new();
         };
@@ -165,7 +177,9 @@ impl<'a> View<'a> {
             for cell in self.written(volume) {
                 let was = age(base, volume, cell);
                 let is = age(&self.passage.disks, volume, cell);
-                if is.is_some() && is < was {
+                if let (Some(was), Some(is)) = (was, is)
+                    && so(was, is)
+                {
                     list.push((volume, cell));
                 }
             }
@@ -276,6 +290,7 @@ pub(super) fn demand(world: &World, check: &str) -> Must {
         "R2" => worse(super::times::honest(&views[0]), poor),
         "S1" => worse(super::times::split(world), poor),
         "T1" | "T2" => worse(super::times::outage(&views[0]), poor),
+        "S3" => of(&discarded),
         // A blank or recycled disk may be another guest's.
         "G1" if world.shape.family.is_some() => Must::Either,
         _ => poor,
@@ -288,6 +303,9 @@ fn silent(view: &View<'_>) -> Must {
     let silent = volumes
         .into_iter()
         .any(|v| view.present(|o| o == v).is_empty());
+    if view.heard().next().is_none() {
+        return unsure_if("no ack of the load was heard", true);
+    }
     unsure_if("no write of the load came back on a volume", silent)
 }
 
@@ -379,6 +397,23 @@ fn astray(view: &View<'_>) -> Must {
         }
     }
     must
+}
+
+/// S3: nothing of the line that was given up is there, and nothing of the other is lost.
+fn discarded(view: &View<'_>) -> Must {
+    if view.leg == 0 {
+        return Must::NotFail(None);
+    }
+    let owed = view.world.shape.legs[view.leg].how.zero_loss();
+    let lost = owed && view.heard().any(|(index, _)| view.is_lost(index));
+    if lost && view.torn_between_loads() {
+        return Must::Either;
+    }
+    let idle = view.heard().next().is_none();
+    worse(
+        fail_if(lost || !view.resurrected().is_empty()),
+        unsure_if("the surviving line acked nothing", idle),
+    )
 }
 
 fn foreign(view: &View<'_>) -> Must {

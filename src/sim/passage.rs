@@ -60,7 +60,7 @@ pub(super) fn run(from: From<'_>, writes: &mut Vec<Write>) -> Passage {
     let draw = &mut Draw::new(from.shape.seed, 300 + from.number as u64);
     let last = from.number + 1 == from.shape.legs.len();
     let family = from.shape.family.filter(|_| last);
-    let recovery = draw.between(150 * MS, 900 * MS);
+    let recovery = draw.between(320 * MS, 900 * MS);
     let fence = draw.between(5 * MS, 80 * MS);
     let late = draw.below(300 * MS);
     let beyond = if family == Some(super::family::Family::TwoWriters) {

@@ -155,21 +155,21 @@ fn legs(draw: &mut Draw, family: Option<Family>) -> Vec<Leg> {
         Move::Restart,
     ];
     let moves = family.map_or(&all[..], |family| family.spec().moves);
-    let mut how = draw.pick(moves).unwrap_or(Move::Stopped);
+    let how = draw.pick(moves).unwrap_or(Move::Stopped);
     let stalled = family == Some(Family::SyncStalled);
     // Only what the first transition shows is judged by R1, R2 and S1.
     let single = matches!(
         family,
         Some(Family::SyncStalled | Family::OlderPoint | Family::SyncTimeLies | Family::TwoWriters)
     );
-    let double = !single && how != Move::Restart && draw.one_in(5);
+    let forked = family == Some(Family::ResurrectedWrite);
+    let double = forked || (!single && how != Move::Restart && draw.one_in(5));
     let mut legs = Vec::new();
     if double {
-        let first = draw.pick(&all[..4]).unwrap_or(Move::Stopped);
+        // Only an unplanned failover discards anything.
+        let firsts = if forked { &all[2..4] } else { &all[..4] };
+        let first = draw.pick(firsts).unwrap_or(Move::NodeDown);
         legs.push(leg(draw, first, false));
-        if how == Move::PrimaryUp && family.is_none() && draw.one_in(2) {
-            how = Move::Stopped;
-        }
     }
     legs.push(leg(draw, how, stalled));
     if family.is_none() {

@@ -242,6 +242,7 @@ pub(super) fn damage(
             let text = format!("volume {volume} came back with {size} cells");
             Some(Damage::text(text))
         }
+        Family::ResurrectedWrite => resurrected(strike, draw, disks).map(Damage::text),
         Family::MidDelta => mid_delta(strike, draw, disks, cuts).map(Damage::text),
         _ => None,
     }
@@ -330,6 +331,30 @@ fn ghost(strike: &Strike<'_>, draw: &mut Draw, disks: &mut Disks, cuts: &[u64]) 
     let write = &strike.writes[index];
     disks[write.volume][small(write.cell)].what = What::Whole(Base::Write(index));
     Some(format!("{} landed once more", strike.say(index)))
+}
+
+/// A write of the first load that the failover had left behind is there after the return.
+fn resurrected(strike: &Strike<'_>, draw: &mut Draw, disks: &mut Disks) -> Option<String> {
+    let fork = |write: &Write| strike.from.base[write.volume][small(write.cell)].what;
+    let given_up: Vec<usize> = (0..strike.load.writes.start)
+        .filter(|index| {
+            let write = &strike.writes[*index];
+            let kept = match fork(write) {
+                What::Whole(Base::Zero) => true,
+                What::Whole(Base::Write(there)) => there < *index,
+                _ => false,
+            };
+            write.applied != NEVER && kept
+        })
+        .collect();
+    let index = draw.pick(&given_up)?;
+    let write = &strike.writes[index];
+    disks[write.volume][small(write.cell)] = super::cells::Cell {
+        what: What::Whole(Base::Write(index)),
+        volume: write.volume,
+        cell: write.cell,
+    };
+    Some(format!("{} came back", strike.say(index)))
 }
 
 /// Part of the next snapshot is there, in the order of addresses or in none.

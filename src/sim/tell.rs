@@ -38,8 +38,12 @@ pub(super) fn checks(world: &World) -> Vec<&'static str> {
     let legs = &world.shape.legs;
     let moves = legs[0].how != Move::Restart;
     let owed = legs.iter().any(|leg| leg.how.zero_loss());
-    let wanted =
-        |id: &str| ALWAYS.contains(&id) || (moves && MOVES.contains(&id)) || (owed && id == "D1");
+    let wanted = |id: &str| {
+        ALWAYS.contains(&id)
+            || (moves && MOVES.contains(&id))
+            || (owed && id == "D1")
+            || (legs.len() > 1 && id == "S3")
+    };
     let ids = CATALOGUE.iter().map(|spec| spec.id);
     ids.filter(|id| wanted(id)).collect()
 }

@@ -161,6 +161,9 @@ fn reason(world: &World, family: Family) -> Reason {
     if differ.iter().all(canary) {
         return Reason::Canary;
     }
+    if family == Family::ResurrectedWrite {
+        return Reason::LegalPrefix;
+    }
     if family == Family::OlderPoint {
         return Reason::Claim;
     }

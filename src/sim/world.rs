@@ -3,6 +3,7 @@
 use super::array;
 use super::cells::Ids;
 use super::draw::Draw;
+use super::family::Family;
 use super::guest::Write;
 use super::hear;
 use super::passage::{self, From, Passage};
@@ -32,6 +33,24 @@ pub(super) struct World {
 }
 
 const IDS: u64 = 2;
+const SECOND: u64 = 1_000 * MS;
+/// The first load begins then.
+const START: u64 = SECOND;
+
+/// When, on the run's clock, a second of the wall clock is to begin: within the first load, and for
+/// faults of sync times close to its end, because only whole seconds are claimed.
+fn turn(draw: &mut Draw, shape: &Shape) -> u64 {
+    let leg = &shape.legs[0];
+    let length = leg.writes * leg.pace_ns;
+    let late = matches!(
+        shape.family,
+        Some(Family::OlderPoint | Family::SyncTimeLies)
+    );
+    let back = if late { 2 * leg.interval_ns } else { length };
+    // Clocks that are ahead claim their own seconds.
+    let ahead = shape.skew_ms[0].rem_euclid(1_000).unsigned_abs() * MS;
+    START + length + ahead - draw.below(back.min(length))
+}
 
 impl World {
     pub(super) fn new(shape: Shape) -> Self {
@@ -49,7 +68,7 @@ impl World {
             loads: (0..legs).map(|leg| number(draw, 2 * leg)).collect(),
             readers: (0..legs).map(|leg| number(draw, 2 * leg + 1)).collect(),
         };
-        let epoch_ns = 1_800_000_000 * 1_000 * MS + draw.below(1_000 * MS);
+        let epoch_ns = 1_800_000_000 * SECOND + SECOND - turn(draw, &shape) % SECOND;
         let mut world = Self {
             shape,
             layouts,
@@ -67,7 +86,7 @@ impl World {
 
     fn go(&mut self) {
         let mut base = array::filled(&self.layouts);
-        let mut at = 1_000 * MS;
+        let mut at = START;
         for number in 0..self.shape.legs.len() {
             let from = From {
                 shape: &self.shape,

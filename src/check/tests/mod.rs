@@ -849,6 +849,17 @@ fn silence_of_the_old_side_needs_a_reason() {
     let mut kit = Kit::failover(3);
     kit.add(FAULT + 60_000 * MS, running(Site::Primary));
     assert_eq!(kit.status("S1"), Pass);
+    // Back there because its site was promoted again.
+    let mut kit = Kit::failover(3);
+    let gate = Fact::Gate {
+        site: Site::Primary,
+        forced: false,
+        open: true,
+        why: String::new(),
+    };
+    kit.add(FAULT + 3_300 * MS, gate);
+    kit.add(FAULT + 3_400 * MS, running(Site::Primary));
+    assert_eq!(kit.status("S1"), Pass);
     // One site only.
     let mut kit = Kit::failover(3);
     kit.verify_site = Site::Primary;
