@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{
-    AccessMode, DriverKind, FencingMethod, LedgerKind, RouteKind, Sites, VolumeMode,
+    AccessMode, DriverKind, Evidence, FencingMethod, LedgerKind, RouteKind, Sites, VolumeMode,
 };
 use super::text::{DurationText, ParameterText, QuantityText};
 
@@ -49,6 +49,9 @@ pub struct PlanFile {
     /// Namespace prefix on both sites; each run gets `PREFIX-RUN`.
     #[serde(default = "namespace_prefix")]
     pub namespace_prefix: String,
+    /// Who answers for the rehearsal, for its reports.
+    #[serde(default)]
+    pub evidence: Evidence,
 }
 
 fn namespace_prefix() -> String {

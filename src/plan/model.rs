@@ -23,6 +23,22 @@ pub struct Plan {
     pub(super) faults: Faults,
     pub(super) deadlines: Deadlines,
     pub(super) namespace_prefix: String,
+    pub(super) evidence: Evidence,
+}
+
+/// Who answers for the rehearsal, as its reports say. Empty texts are left to be filled in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Evidence {
+    /// Who ordered it.
+    #[serde(default)]
+    pub invoker: String,
+    /// Who approved it.
+    #[serde(default)]
+    pub approver: String,
+    /// The change ticket.
+    #[serde(default)]
+    pub change: String,
 }
 
 impl Plan {
@@ -80,6 +96,11 @@ impl Plan {
     /// How long each wait may take.
     pub const fn deadlines(&self) -> &Deadlines {
         &self.deadlines
+    }
+
+    /// Who answers for the rehearsal.
+    pub const fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// What namespaces of a run begin with, a DNS label of at most 30 characters.

@@ -22,12 +22,16 @@ pub fn build(plan: &Plan, history: &History, verdicts: &[Verdict]) -> View {
         if let (
             Some(trial),
             Fact::TrialStarted {
-                scenario, subjects, ..
+                scenario,
+                subjects,
+                aimed,
+                ..
             },
         ) = (&event.trial, &event.fact)
         {
-            view.trials
-                .push(trial_view(history, verdicts, trial, scenario, subjects));
+            let mut shown = trial_view(history, verdicts, trial, scenario, subjects);
+            shown.aimed.clone_from(aimed);
+            view.trials.push(shown);
         }
     }
     view
@@ -60,6 +64,7 @@ fn header(plan: &Plan, history: &History, verdicts: &[Verdict]) -> View {
         notes: history.truncated.iter().cloned().collect(),
         residue: None,
         trials: Vec::new(),
+        record: super::record::record(plan, history, verdicts),
     };
     for event in &history.events {
         absorb(&mut view, &event.fact);
@@ -95,9 +100,22 @@ fn absorb(view: &mut View, fact: &Fact) {
                 kubernetes: kubernetes.clone(),
                 kubevirt: kubevirt.clone(),
                 skew: format!("{clock_skew_ms} ms (± {clock_bound_ms} ms)"),
+                cluster: None,
+                classes: BTreeMap::new(),
             };
             if !view.sites.contains(&site) {
                 view.sites.push(site);
+            }
+        }
+        Fact::SiteClasses {
+            site,
+            cluster,
+            classes,
+        } => {
+            let site = site.to_string();
+            for seen in view.sites.iter_mut().filter(|seen| seen.site == site) {
+                seen.cluster.clone_from(cluster);
+                seen.classes.clone_from(classes);
             }
         }
         Fact::Fault {
@@ -148,6 +166,7 @@ fn trial_view(
         status: worst(mine()),
         outcome: outcome.unwrap_or_else(|| "not ended".into()),
         seconds: events.last().map_or(0.0, |e| secs(e.at_ns)) - start,
+        aimed: None,
         steps: steps(&events),
         verdicts: mine().filter(|v| v.subject.is_empty()).cloned().collect(),
         subjects: subjects
@@ -234,6 +253,8 @@ fn subject_view(
         rto: measure("T1", "rto"),
         acked: runs.iter().map(|run| run.acks.writes()).sum(),
         lost: lost.map(|b| whole(b.high)),
+        coverage: super::record::coverage(events),
+        unprotected: super::record::unprotected(events),
         verdicts,
     }
 }
@@ -382,6 +403,6 @@ fn worst<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Option<Status> {
     clippy::cast_precision_loss,
     reason = "microseconds are enough for a picture"
 )]
-fn secs(ns: u64) -> f64 {
+pub(super) fn secs(ns: u64) -> f64 {
     ns as f64 / 1e9
 }

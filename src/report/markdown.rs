@@ -74,11 +74,80 @@ fn body(out: &mut String, view: &View) -> std::fmt::Result {
     for trial in &view.trials {
         trial_section(out, trial)?;
     }
+    record(out, view)?;
     if !view.notes.is_empty() {
         writeln!(out, "\n## Notes\n")?;
         for note in &view.notes {
             writeln!(out, "- {}", cell(note))?;
         }
+    }
+    Ok(())
+}
+
+/// A text, or a blank line for people to fill in.
+fn blank(text: &str) -> String {
+    if text.is_empty() {
+        "________".into()
+    } else {
+        cell(text)
+    }
+}
+
+fn record(out: &mut String, view: &View) -> std::fmt::Result {
+    let record = &view.record;
+    writeln!(out, "\n## Record of the exercise\n\n| | |\n|---|---|")?;
+    for (name, text) in [
+        ("invoked by", &record.invoker),
+        ("approved by", &record.approver),
+        ("change ticket", &record.change),
+    ] {
+        writeln!(out, "| {name} | {} |", blank(text))?;
+    }
+    if let Some(preflight) = &record.preflight {
+        let missing = preflight.missing.len();
+        writeln!(
+            out,
+            "| preflight | {} asked, {missing} missing |",
+            preflight.asked
+        )?;
+    }
+    for (name, digest) in [
+        ("executable SHA-256", &record.sha256),
+        ("probe BLAKE3", &record.probe_blake3),
+    ] {
+        let digest = digest.as_deref().unwrap_or("not recorded");
+        writeln!(out, "| {name} | `{digest}` |")?;
+    }
+    for site in &view.sites {
+        let cluster = site.cluster.as_deref().unwrap_or("not readable");
+        writeln!(out, "| {} cluster | `{}` |", site.site, cell(cluster))?;
+        for (class, digest) in &site.classes {
+            writeln!(out, "| {} {} BLAKE3 | `{digest}` |", site.site, cell(class))?;
+        }
+    }
+    writeln!(out, "\n### Deviations from the plan\n")?;
+    if record.deviations.is_empty() {
+        writeln!(out, "None.")?;
+    }
+    for line in &record.deviations {
+        writeln!(out, "- {}", cell(line))?;
+    }
+    if !record.findings.is_empty() {
+        writeln!(
+            out,
+            "\n### Findings\n\n| check | trial | VM | verdict | found | owner | due |\n|---|---|---|---|---|---|---|"
+        )?;
+    }
+    for open in &record.findings {
+        let (subject, found) = (cell(&open.subject), cell(&open.summary));
+        let (owner, due) = (blank(&open.owner), blank(&open.due));
+        let status = word(Some(open.status));
+        writeln!(
+            out,
+            "| {} | {} | {subject} | {status} | {found} | {owner} | {due} |",
+            open.check,
+            cell(&open.trial)
+        )?;
     }
     Ok(())
 }

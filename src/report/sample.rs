@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::view::{
-    Bracket, Mark, Series, SiteView, StageView, StepView, SubjectView, Timeline, TrialView,
-    VERSION, View,
+    Bracket, Mark, Open, Preflight, Record, Series, SiteView, StageView, StepView, SubjectView,
+    Timeline, TrialView, VERSION, View,
 };
 use crate::check::verdict::{Measure, Status, Verdict};
 
@@ -33,11 +33,37 @@ pub fn view() -> View {
             kubernetes: "v1.36.2".into(),
             kubevirt: Some("v1.9.0".into()),
             skew: "12 ms (± 510 ms)".into(),
+            cluster: Some("6f3a4c1e-5b8e-4a52-9d0c-2f1f6f7f0c11".into()),
+            classes: BTreeMap::from([("VolumeReplicationClass/rbd-1m".into(), "01".repeat(32))]),
         }],
         faults: vec!["sync-stalled".into()],
         notes: vec!["the second | note".into()],
         residue: Some(Vec::new()),
         trials: vec![trial()],
+        record: record(),
+    }
+}
+
+fn record() -> Record {
+    Record {
+        approver: "head of operations".into(),
+        sha256: Some("ef".repeat(32)),
+        preflight: Some(Preflight {
+            asked: 22,
+            missing: Vec::new(),
+        }),
+        deviations: vec!["t1 ledger-0<script> power-off failed: no answer".into()],
+        artefacts: BTreeMap::from([("plan.yaml".into(), "ab".repeat(32))]),
+        findings: vec![Open {
+            check: "R1".into(),
+            trial: "t1".into(),
+            subject: "ledger-0<script>".into(),
+            status: Status::Fail,
+            summary: "6.9 s of writes are lost".into(),
+            owner: String::new(),
+            due: String::new(),
+        }],
+        ..Record::default()
     }
 }
 
@@ -48,6 +74,7 @@ fn trial() -> TrialView {
         status: Some(Status::Fail),
         outcome: "ok".into(),
         seconds: 20.0,
+        aimed: Some("sync-start".into()),
         steps: vec![StepView {
             name: "power-off".into(),
             outcome: "ok".into(),
@@ -122,6 +149,8 @@ fn subject() -> SubjectView {
         }),
         acked: 4210,
         lost: Some(1320),
+        coverage: Some(100.0),
+        unprotected: Some(7.5),
     }
 }
 

@@ -49,6 +49,59 @@ pub struct View {
     pub residue: Option<Vec<String>>,
     /// Trials in the order they ran.
     pub trials: Vec<TrialView>,
+    /// The record of the exercise.
+    pub record: Record,
+}
+
+/// What auditors ask of an exercise beyond its verdicts. Empty texts are for people to fill in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Who ordered the run.
+    pub invoker: String,
+    /// Who approved it.
+    pub approver: String,
+    /// Change ticket.
+    pub change: String,
+    /// SHA-256 of the executable that ran.
+    pub sha256: Option<String>,
+    /// BLAKE3 of the probe that it put into guests.
+    pub probe_blake3: Option<String>,
+    /// What was asked of the sites first, if the history has it.
+    pub preflight: Option<Preflight>,
+    /// Steps that did not go as planned, and what the history lacks.
+    pub deviations: Vec<String>,
+    /// The evidence that verdicts rest on: file → BLAKE3, for an ack segment the end of its chain.
+    pub artefacts: BTreeMap<String, String>,
+    /// What did not pass.
+    pub findings: Vec<Open>,
+}
+
+/// The outcome of the preflight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Preflight {
+    /// Questions.
+    pub asked: u64,
+    /// What was missing.
+    pub missing: Vec<String>,
+}
+
+/// A verdict that is not a pass, to be followed up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    /// Check id.
+    pub check: String,
+    /// Trial.
+    pub trial: String,
+    /// VM; empty for the trial as a whole.
+    pub subject: String,
+    /// The word.
+    pub status: Status,
+    /// What was found.
+    pub summary: String,
+    /// Who takes care of it; to be filled in.
+    pub owner: String,
+    /// By when; to be filled in.
+    pub due: String,
 }
 
 /// One site.
@@ -62,6 +115,10 @@ pub struct SiteView {
     pub kubevirt: Option<String>,
     /// Clock skew, text with bound.
     pub skew: String,
+    /// UID of the cluster's `kube-system` namespace, if it was read.
+    pub cluster: Option<String>,
+    /// Classes that the plan names: `Kind/name` → BLAKE3 of the class but its metadata.
+    pub classes: BTreeMap<String, String>,
 }
 
 /// One scenario run on one workload.
@@ -77,6 +134,8 @@ pub struct TrialView {
     pub outcome: String,
     /// Seconds it took.
     pub seconds: f64,
+    /// The moment that its fault was aimed at, if it was aimed.
+    pub aimed: Option<String>,
     /// Steps with their outcome and seconds.
     pub steps: Vec<StepView>,
     /// Verdicts on the trial as a whole.
@@ -119,6 +178,10 @@ pub struct SubjectView {
     pub acked: u64,
     /// Acked writes lost, if judged.
     pub lost: Option<u64>,
+    /// Percent of its volumes that the last read-back read.
+    pub coverage: Option<f64>,
+    /// Seconds from the order to replicate the other way until replicas were fresh, if seen.
+    pub unprotected: Option<f64>,
 }
 
 /// A measured number with its bracket and target, seconds.

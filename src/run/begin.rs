@@ -78,10 +78,28 @@ pub(super) async fn world(
         .await
         .map_err(RunError::usage)?;
     let findings = preflight::ask(&loaded.plan, &rendered, &sites).await;
+    let asked = Fact::Preflight {
+        asked: u64::try_from(findings.len()).unwrap_or(u64::MAX),
+        missing: preflight::missing(&findings)
+            .iter()
+            .flat_map(|text| text.lines().map(|line| line.trim().to_owned()))
+            .collect(),
+    };
+    recorder
+        .record(&Scope::run(), asked)
+        .await
+        .map_err(RunError::evidence)?;
     if let Some(missing) = preflight::missing(&findings) {
         return Err(RunError::Preflight(missing));
     }
     let ahead = introduce(&sites, recorder).await?;
+    for site in [Site::Primary, Site::Secondary] {
+        let fact = preflight::site_classes(&loaded.plan, &sites, site).await;
+        recorder
+            .record(&Scope::run(), fact)
+            .await
+            .map_err(RunError::evidence)?;
+    }
     let short = crate::scenario::short(&run_id);
     let undo = UndoLog::create(&request.out.join(UNDO_FILE), &short).map_err(RunError::evidence)?;
     let pins = Arc::new(Pins::open(&request.out).map_err(RunError::evidence)?);

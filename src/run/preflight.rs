@@ -1,14 +1,18 @@
 //! Whether a plan could run: read-only questions to both sites, all asked before the answer is given.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use crate::cluster::crd::cdi::DataVolume;
+use crate::cluster::crd::core::NAMESPACE;
 use crate::cluster::crd::csiaddons::{NetworkFence, NetworkFenceClass};
 use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crate::cluster::crd::replication::{VolumeReplication, VolumeReplicationClass};
 use crate::cluster::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass};
 use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
-use crate::history::event::Site;
+use crate::history::event::{Fact, Site};
 use crate::plan::Plan;
 use crate::plan::model::{Driver, Fencing, Workload};
 use crate::workload::Rendered;
@@ -117,6 +121,14 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
     if let Some(class) = &plan.protection().volume_snapshot_class {
         snapshot_class(cluster, class, found).await;
     }
+    for class in storage_classes(plan) {
+        let answer = storage_class(cluster, &class).await.map(drop);
+        found.put(format!("has StorageClass {class}"), answer);
+    }
+}
+
+/// The StorageClasses that the plan names, each once.
+fn storage_classes(plan: &Plan) -> Vec<String> {
     let named = plan.workloads().iter().flat_map(|w| {
         let given = w.parameters.get("storageClass").cloned();
         given.into_iter().chain(
@@ -128,9 +140,44 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
     let mut named: Vec<String> = named.collect();
     named.sort();
     named.dedup();
-    for class in named {
-        let answer = storage_class(cluster, &class).await;
-        found.put(format!("has StorageClass {class}"), answer);
+    named
+}
+
+async fn storage_class(cluster: &Cluster, name: &str) -> Result<Value, Error> {
+    let kind = Kind::cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses");
+    cluster.read(&ObjRef::new(kind, "", name)).await
+}
+
+/// Which cluster a site is, and digests of the classes that the plan names. What cannot be read is
+/// left out: it is for the record, and no verdict rests on it.
+pub(super) async fn site_classes(plan: &Plan, sites: &Sites, site: Site) -> Fact {
+    let cluster = sites.of(site);
+    let mut classes = BTreeMap::new();
+    for name in storage_classes(plan) {
+        if let Ok(class) = storage_class(cluster, &name).await {
+            classes.insert(format!("StorageClass/{name}"), class_digest(class));
+        }
+    }
+    match &plan.protection().driver {
+        Driver::VolumeReplication { class: name } => {
+            let object = ObjRef::new(VolumeReplicationClass::KIND, "", name);
+            if let Ok(class) = cluster.read(&object).await {
+                let key = format!("VolumeReplicationClass/{name}");
+                classes.insert(key, class_digest(class));
+            }
+        }
+    }
+    let own = cluster
+        .read(&ObjRef::new(NAMESPACE, "", "kube-system"))
+        .await;
+    let uid = own.ok().and_then(|own| {
+        let uid = own.pointer("/metadata/uid")?;
+        uid.as_str().map(str::to_owned)
+    });
+    Fact::SiteClasses {
+        site,
+        cluster: uid,
+        classes,
     }
 }
 
@@ -152,9 +199,15 @@ async fn snapshot_class(cluster: &Cluster, name: &str, found: &mut Found<'_>) {
     }
 }
 
-async fn storage_class(cluster: &Cluster, name: &str) -> Result<(), Error> {
-    let kind = Kind::cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses");
-    cluster.read(&ObjRef::new(kind, "", name)).await.map(drop)
+/// BLAKE3 of a class but its metadata, which differs between sites; keys sorted.
+fn class_digest(mut class: Value) -> String {
+    if let Some(object) = class.as_object_mut() {
+        object.remove("metadata");
+    }
+    class.sort_all_objects();
+    blake3::hash(class.to_string().as_bytes())
+        .to_hex()
+        .to_string()
 }
 
 async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {

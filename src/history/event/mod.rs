@@ -110,6 +110,23 @@ pub enum Fact {
         /// BLAKE3 of the probe that is put into guests, hex.
         probe_blake3: String,
     },
+    /// What was asked of both sites before anything was done.
+    Preflight {
+        /// Questions.
+        asked: u64,
+        /// What is missing, `site: what: trouble`.
+        missing: Vec<String>,
+    },
+    /// Which cluster a site is, and the classes that the plan names, as they stood.
+    SiteClasses {
+        /// The site.
+        site: Site,
+        /// UID of its `kube-system` namespace, if that may be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// `Kind/name` → BLAKE3 of the class but its metadata, hex.
+        classes: std::collections::BTreeMap<String, String>,
+    },
     /// A site answered and said what it runs.
     SiteSeen {
         /// The site.

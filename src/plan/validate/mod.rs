@@ -140,6 +140,7 @@ pub(super) fn validate(
         faults: judge.faults(&file.faults),
         deadlines: judge.deadlines(&file.deadlines),
         namespace_prefix: file.namespace_prefix.clone(),
+        evidence: file.evidence.clone(),
     };
     problems.is_empty().then_some(plan)
 }
