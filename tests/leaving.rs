@@ -17,11 +17,7 @@ fn under_load(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
 }
 
 /// A run of a scenario in which a VM has come to a step.
-fn within(
-    dir: &Path,
-    scenario: &str,
-    step: &str,
-) -> (Child, BufReader<std::process::ChildStderr>) {
+fn within(dir: &Path, scenario: &str, step: &str) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_virtproof"))
         .args(["run", "plan.yaml", "--only", scenario, "--out", "run"])
         .current_dir(dir)
