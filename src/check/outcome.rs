@@ -9,7 +9,8 @@ use crate::history::read::Incarnation;
 pub(super) fn check(case: &Case<'_>) -> Finding {
     match case.trial.outcome {
         Some(Outcome::Failed(why)) => {
-            let bad = steps(case);
+            let (mut bad, unsure) = steps(case);
+            bad.extend(unsure);
             return Finding::fail(format!("the trial failed: {why}")).witnesses(&bad);
         }
         Some(Outcome::Ok) => {}
@@ -17,7 +18,7 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
             return Finding::unsure(case.trial.unfinished().unwrap_or_default());
         }
     }
-    let mut bad = steps(case);
+    let (mut bad, unsure) = steps(case);
     bad.extend(gates(case));
     bad.extend(boots(case));
     let running = running(case);
@@ -26,6 +27,9 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
     }
     if !bad.is_empty() {
         return Finding::fail("the trial ended, but not as ordered").witnesses(&bad);
+    }
+    if !unsure.is_empty() {
+        return Finding::unsure("not every step is known to have been done").witnesses(&unsure);
     }
     let done = case
         .events()
@@ -40,10 +44,10 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
     }
 }
 
-/// Steps that did not end well, or did not end.
-fn steps(case: &Case<'_>) -> Vec<String> {
+/// Steps that did not end well, or did not end; and those of which nobody knows.
+fn steps(case: &Case<'_>) -> (Vec<String>, Vec<String>) {
     let mut open: Vec<&str> = Vec::new();
-    let mut bad = Vec::new();
+    let (mut bad, mut unsure) = (Vec::new(), Vec::new());
     for event in case.events() {
         match &event.fact {
             Fact::StepStarted { step } => open.push(step),
@@ -54,14 +58,16 @@ fn steps(case: &Case<'_>) -> Vec<String> {
                 match outcome {
                     Outcome::Ok | Outcome::Skipped(_) => {}
                     Outcome::Failed(why) => bad.push(format!("step {step} failed: {why}")),
-                    Outcome::Unknown(why) => bad.push(format!("step {step} is uncertain: {why}")),
+                    Outcome::Unknown(why) => {
+                        unsure.push(format!("step {step} is uncertain: {why}"));
+                    }
                 }
             }
             _ => {}
         }
     }
     bad.extend(open.iter().map(|step| format!("step {step} did not end")));
-    bad
+    (bad, unsure)
 }
 
 /// Sites whose last gate decision was not to promote.

@@ -217,7 +217,7 @@ async fn lane(world: &World, member: &mut Member, steps: &[Step]) -> anyhow::Res
         let mut outcome = outcome_of(world, &done);
         match (done, &outcome) {
             (Err(error), Outcome::Failed(_)) if step.only_looks() => {
-                outcome = Outcome::Skipped(format!("given up: {error:#}"));
+                outcome = Outcome::Unknown(format!("could not look: {error:#}"));
             }
             (Err(error), _) => member.failed = Some(Trouble::of(&name, &error)),
             (Ok(()), _) => {}

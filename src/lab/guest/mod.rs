@@ -257,15 +257,6 @@ impl Guest {
         Ok(client)
     }
 
-    /// What comes of a TCP connection from inside the guest to `host:port`: a lab guest stands in a
-    /// bubble, so `TimedOut` for whatever is outside, unless a fault lets it out.
-    pub fn reach(&self, host: &str, port: u16) -> io::Result<()> {
-        match &self.machine {
-            Some(machine) if self.power.link() == Link::Up => machine.planted.connect(host, port),
-            _ => Err(io::ErrorKind::NetworkDown.into()),
-        }
-    }
-
     /// Stops or resumes the virtual CPUs.
     pub fn pause(&self, paused: bool) {
         self.power.pause(paused);

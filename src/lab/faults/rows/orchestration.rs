@@ -213,7 +213,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .entries(&["F17"])
     .at(Place::Controller, Phase::Reprotect)
     .seen_in(FAILBACK)
-    .plan(&["protection.fencing={method: networkFence, class: lab-fence}"])
+    .plan(&["protection.fencing={method: networkFence, networkFenceClass: lab-fence}"])
     .fires(&["O1"]),
     FaultSpec::lab(
         Fault::NoLeader,
