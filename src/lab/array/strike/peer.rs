@@ -33,16 +33,19 @@ impl Core {
         self.board.armed(Fault::BusyPromoteForced) && self.carries(key)
     }
 
-    /// Whether the next snapshot of a group is a final one that is late (fault
-    /// `busy-promote-forced`).
+    /// Whether the next snapshot of a group is late (fault `busy-promote-forced`): the final one, and
+    /// any that would bring the last writes of a guest that is gone, so that a tail is missing.
     pub(in crate::lab::array) fn holds_back(&self, key: &(Site, String)) -> bool {
         if !self.board.armed(Fault::BusyPromoteForced) {
             return false;
         }
         let next = self.queues.get(key).and_then(|queue| queue.cuts.front());
         next.is_some_and(|cut| {
-            let mut members = cut.members.values();
-            members.any(|member| member.demoted && has_ledger(&member.pages))
+            cut.members.iter().any(|(id, member)| {
+                let source = self.images.get(&(key.0, id.clone()));
+                let gone = source.is_none_or(|image| !image.in_use());
+                (member.demoted || gone) && has_ledger(&member.pages)
+            })
         })
     }
 
