@@ -1,36 +1,19 @@
 //! Bad input that only shows against sites: each is refused with its exit code and a text that says
 //! what to do, and leaves nothing behind.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
+
+use common::{Lab, virtproof};
 
 const FEDORA: &str = "template: linux-two-disks-dvt";
-
-fn virtproof(dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .expect("virtproof runs")
-}
-
-/// A lab with the built-in plan beside it.
-fn lab(dir: &Path) -> String {
-    assert_eq!(
-        virtproof(dir, &["lab", "up", "--detach", "--dir", "."])
-            .status
-            .code(),
-        Some(0)
-    );
-    virtproof::plan::LAB.to_owned()
-}
 
 fn refused(dir: &Path, plan: &str, code: i32, words: &[&str]) {
     std::fs::write(dir.join("plan.yaml"), plan).expect("the plan");
     let out = dir.join("run");
-    let done = virtproof(dir, &["run", "plan.yaml", "--out", "run"]);
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert_eq!(done.status.code(), Some(code), "{said}");
+    let (ended, said) = virtproof(dir, &["run", "plan.yaml", "--out", "run"]);
+    assert_eq!(ended, Some(code), "{said}");
     for word in words {
         assert!(said.contains(word), "it does not say `{word}`:\n{said}");
     }
@@ -45,7 +28,8 @@ fn refused(dir: &Path, plan: &str, code: i32, words: &[&str]) {
 fn what_the_sites_lack_is_told_before_anything_is_done() {
     let dir = tempfile::tempdir().expect("folder");
     let dir = dir.path();
-    let plan = lab(dir);
+    let _lab = Lab::up(dir, str::to_owned);
+    let plan = virtproof::plan::LAB;
     let class = plan.replace(
         "volumeReplicationClass: lab-mirror",
         "volumeReplicationClass: absent",
@@ -87,12 +71,8 @@ fn what_the_sites_lack_is_told_before_anything_is_done() {
     refused(dir, &diskless, 2, &["diskless.yaml", "disk"]);
 
     let off = virtproof(dir, &["lab", "power", "secondary", "off", "--dir", "."]);
-    assert_eq!(off.status.code(), Some(0));
-    refused(dir, &plan, 3, &["secondary", "no answer from"]);
-    assert_eq!(
-        virtproof(dir, &["lab", "down", "--dir", "."]).status.code(),
-        Some(0)
-    );
+    assert_eq!(off.0, Some(0));
+    refused(dir, plan, 3, &["secondary", "no answer from"]);
 }
 
 #[test]
@@ -101,9 +81,12 @@ fn a_run_directory_in_use_is_never_written_over() {
     let dir = dir.path();
     std::fs::create_dir(dir.join("run")).expect("folder");
     std::fs::write(dir.join("run/precious"), "x").expect("a file");
-    let done = virtproof(dir, &["run", "--lab", "--out", "run"]);
-    assert_eq!(done.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&done.stderr).contains("not empty"));
+    let (code, said) = virtproof(dir, &["run", "--lab", "--out", "run"]);
+    assert_eq!(
+        (code, said.contains("not empty")),
+        (Some(2), true),
+        "{said}"
+    );
     assert_eq!(
         std::fs::read_dir(dir.join("run")).expect("folder").count(),
         1
@@ -114,8 +97,9 @@ fn a_run_directory_in_use_is_never_written_over() {
 fn a_guest_of_another_architecture_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().expect("folder");
     let dir = dir.path();
-    let plan = lab(dir).replace("image: fedora:latest", "image: fedora-aarch64:latest");
-    std::fs::write(dir.join("plan.yaml"), plan).expect("the plan");
+    let _lab = Lab::up(dir, |plan| {
+        plan.replace("image: fedora:latest", "image: fedora-aarch64:latest")
+    });
     let run = [
         "run",
         "plan.yaml",
@@ -124,19 +108,17 @@ fn a_guest_of_another_architecture_is_named_with_what_to_do() {
         "--out",
         "run",
     ];
-    let done = virtproof(dir, &run);
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    let (code, said) = virtproof(dir, &run);
     // The VMs were made, so it is no preflight: the trial failed, and nothing of it is left.
-    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert_eq!(code, Some(1), "{said}");
     assert!(
         said.contains("aarch64") && said.contains("--probe"),
         "{said}"
     );
-    let cleaned = virtproof(dir, &["cleanup", "run"]);
-    assert_eq!(cleaned.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&cleaned.stdout).contains("nothing is left"));
+    let (code, said) = virtproof(dir, &["cleanup", "run"]);
     assert_eq!(
-        virtproof(dir, &["lab", "down", "--dir", "."]).status.code(),
-        Some(0)
+        (code, said.contains("nothing is left")),
+        (Some(0), true),
+        "{said}"
     );
 }

@@ -1,74 +1,43 @@
 //! Every way out leaves nothing behind: an interrupt, a `kill -9` followed by `cleanup`, and a fence
 //! that a run put up.
 
+mod common;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use common::{Lab, virtproof};
 use virtproof::history::event::Fact;
 use virtproof::history::read::History;
 
-struct Lab<'a>(&'a Path);
-
-impl<'a> Lab<'a> {
-    /// A lab with the built-in plan beside it, `edit` applied.
-    fn up(dir: &'a Path, edit: impl FnOnce(&str) -> String) -> Self {
-        let lab = Self(dir);
-        assert_eq!(
-            lab.virtproof(&["lab", "up", "--detach", "--dir", "."]).0,
-            Some(0)
+/// A run that has come to its load.
+fn under_load(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_virtproof"))
+        .args([
+            "run",
+            "plan.yaml",
+            "--only",
+            "boot.replicated",
+            "--out",
+            "run",
+        ])
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("virtproof runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("its errors"));
+    let mut line = String::new();
+    while !line.contains("load …") {
+        line.clear();
+        assert_ne!(
+            lines.read_line(&mut line).expect("a line"),
+            0,
+            "it ended before its load"
         );
-        std::fs::write(dir.join("plan.yaml"), edit(virtproof::plan::LAB)).expect("the plan");
-        lab
     }
-
-    fn virtproof(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-            .args(arguments)
-            .current_dir(self.0)
-            .output()
-            .expect("virtproof runs");
-        let said = [done.stdout, done.stderr].concat();
-        (
-            done.status.code(),
-            String::from_utf8_lossy(&said).into_owned(),
-        )
-    }
-
-    /// A run that has come to its load.
-    fn under_load(&self) -> (Child, BufReader<std::process::ChildStderr>) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-            .args([
-                "run",
-                "plan.yaml",
-                "--only",
-                "boot.replicated",
-                "--out",
-                "run",
-            ])
-            .current_dir(self.0)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("virtproof runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("its errors"));
-        let mut line = String::new();
-        while !line.contains("load …") {
-            line.clear();
-            assert_ne!(
-                lines.read_line(&mut line).expect("a line"),
-                0,
-                "it ended before its load"
-            );
-        }
-        (child, lines)
-    }
-}
-
-impl Drop for Lab<'_> {
-    fn drop(&mut self) {
-        self.virtproof(&["lab", "down", "--dir", "."]);
-    }
+    (child, lines)
 }
 
 fn signal(child: &Child, name: &str) {
@@ -95,9 +64,9 @@ fn swept_clean(run: &Path) -> bool {
 #[test]
 fn an_interrupt_cleans_up_and_still_reports() {
     let dir = tempfile::tempdir().expect("folder");
-    let lab = Lab::up(dir.path(), str::to_owned);
+    let _lab = Lab::up(dir.path(), str::to_owned);
     for name in ["-INT", "-TERM"] {
-        let (mut child, mut lines) = lab.under_load();
+        let (mut child, mut lines) = under_load(dir.path());
         signal(&child, name);
         std::io::copy(&mut lines, &mut std::io::sink()).expect("the rest is read");
         assert_eq!(child.wait().expect("its end").code(), Some(130), "{name}");
@@ -111,9 +80,9 @@ fn an_interrupt_cleans_up_and_still_reports() {
 #[test]
 fn a_killed_run_is_undone_by_another_process() {
     let dir = tempfile::tempdir().expect("folder");
-    let lab = Lab::up(dir.path(), str::to_owned);
-    let (mut child, _lines) = lab.under_load();
-    let (code, said) = lab.virtproof(&["cleanup", "run"]);
+    let _lab = Lab::up(dir.path(), str::to_owned);
+    let (mut child, _lines) = under_load(dir.path());
+    let (code, said) = virtproof(dir.path(), &["cleanup", "run"]);
     assert_eq!(
         code,
         Some(2),
@@ -121,13 +90,13 @@ fn a_killed_run_is_undone_by_another_process() {
     );
     signal(&child, "-KILL");
     child.wait().expect("its end");
-    let (code, said) = lab.virtproof(&["cleanup", "run"]);
+    let (code, said) = virtproof(dir.path(), &["cleanup", "run"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
         !said.contains("clean: 0 entries"),
         "there was nothing to undo: {said}"
     );
-    let (code, said) = lab.virtproof(&["cleanup", "run"]);
+    let (code, said) = virtproof(dir.path(), &["cleanup", "run"]);
     assert_eq!(
         (code, said.contains("clean: 0 entries")),
         (Some(0), true),
@@ -139,7 +108,7 @@ fn a_killed_run_is_undone_by_another_process() {
 fn a_network_fence_holds_and_is_lifted() {
     let dir = tempfile::tempdir().expect("folder");
     let fence = "fencing: {method: networkFence, networkFenceClass: lab-fence}";
-    let lab = Lab::up(dir.path(), |plan| {
+    let _lab = Lab::up(dir.path(), |plan| {
         let edited = plan.replace("fencing: {method: stopVm}", fence);
         assert_ne!(edited, plan);
         edited
@@ -152,7 +121,7 @@ fn a_network_fence_holds_and_is_lifted() {
         "--out",
         "run",
     ];
-    let (code, said) = lab.virtproof(&run);
+    let (code, said) = virtproof(dir.path(), &run);
     assert_eq!(code, Some(0), "{said}");
     let run = dir.path().join("run");
     assert!(swept_clean(&run));

@@ -1,10 +1,13 @@
 //! What virtproof and the lab's controllers really wrote, taken from a run that was left in place,
 //! against the published CRDs: no unknown field, no wrong type. Needs the CRDs and kubectl.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::{Lab, virtproof};
 use serde_json::{Value, json};
 
 /// Resource, CRD file, version.
@@ -111,33 +114,20 @@ fn close(schema: &mut Value) {
     }
 }
 
-fn virtproof(dir: &Path, arguments: &[&str]) -> Option<i32> {
-    let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .expect("virtproof runs");
-    done.status.code()
-}
-
 /// Leaves two runs in place: one stopped under protection, one stopped after its promotion.
-fn left_in_place(dir: &Path) {
-    assert_eq!(
-        virtproof(dir, &["lab", "up", "--detach", "--dir", "."]),
-        Some(0)
-    );
+fn left_in_place(dir: &Path) -> Lab<'_> {
+    let lab = Lab::up(dir, |plan| {
+        plan.replace("boot: 20s", "boot: 8s")
+            .replace("sync: 20s", "sync: 6s")
+    });
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_virtproof"), dir.join("virtproof"))
         .expect("a link");
-    let plan = virtproof::plan::LAB
-        .replace("boot: 20s", "boot: 8s")
-        .replace("sync: 20s", "sync: 6s");
-    std::fs::write(dir.join("plan.yaml"), plan).expect("the plan");
     for (fault, out) in [
         ("vm-left-halted", "halted"),
         ("unprotected-volume", "unprotected"),
     ] {
         assert_eq!(
-            virtproof(dir, &["lab", "fault", fault, "--dir", "."]),
+            virtproof(dir, &["lab", "fault", fault, "--dir", "."]).0,
             Some(0)
         );
         let run = [
@@ -147,13 +137,14 @@ fn left_in_place(dir: &Path) {
             "relocate.zero-loss",
             "--keep-on-failure",
         ];
-        let code = virtproof(dir, &[&run[..], &["--out", out][..]].concat());
-        assert_eq!(code, Some(1), "{fault} must make the run fail");
+        let (code, said) = virtproof(dir, &[&run[..], &["--out", out][..]].concat());
+        assert_eq!(code, Some(1), "{fault} must make the run fail: {said}");
         assert_eq!(
-            virtproof(dir, &["lab", "fault", fault, "--heal", "--dir", "."]),
+            virtproof(dir, &["lab", "fault", fault, "--heal", "--dir", "."]).0,
             Some(0)
         );
     }
+    lab
 }
 
 /// Has a snapshot taken and restored, and leaves it there.
@@ -231,7 +222,7 @@ fn objects_of_a_run_fit_the_published_crds() {
         return;
     }
     let dir = tempfile::tempdir().expect("folder");
-    left_in_place(dir.path());
+    let lab = left_in_place(dir.path());
     snapshotted(dir.path());
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -254,10 +245,7 @@ fn objects_of_a_run_fit_the_published_crds() {
             }
         }
     }
-    assert_eq!(
-        virtproof(dir.path(), &["lab", "down", "--dir", "."]),
-        Some(0)
-    );
+    drop(lab);
     for (resource, ..) in KINDS {
         assert!(
             seen.contains_key(resource),

@@ -38,6 +38,8 @@ struct State {
     replies: VecDeque<(String, Reply)>,
     /// So many requests more are answered 429, with so many seconds to wait.
     throttled: (u32, u32),
+    /// Watches say nothing.
+    stalled: bool,
     down: bool,
 }
 
@@ -130,6 +132,11 @@ impl Fake {
     /// Answers the next request whose `METHOD path` starts with `prefix` with `reply`.
     pub(crate) fn reply(&self, prefix: &str, reply: Reply) {
         self.lock().replies.push_back((prefix.to_owned(), reply));
+    }
+
+    /// Makes every watch stay open and silent.
+    pub(crate) fn stall(&self) {
+        self.lock().stalled = true;
     }
 
     /// Answers the next `times` requests with 429 and `Retry-After: seconds`.
@@ -248,6 +255,9 @@ impl Fake {
 
     fn events_after(&self, at: u64, path: &str, only: Option<&str>) -> (u64, String, bool) {
         let state = self.lock();
+        if state.stalled {
+            return (at, String::new(), false);
+        }
         if at < state.oldest {
             let gone = json!({"type": "ERROR", "object": {
                 "kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}});

@@ -265,3 +265,36 @@ async fn lists_follow_pages_and_survive_one_expiry() {
         .collect();
     assert_eq!(names, ["a", "b"]);
 }
+
+#[tokio::test]
+async fn a_silent_watch_is_not_believed_while_somebody_waits() {
+    let fake = Fake::start().await;
+    fake.put(PATH, vmi("Scheduling"));
+    let cluster = fake.cluster(Site::Primary);
+    let view = cluster.view::<VirtualMachineInstance>(&scope());
+    watched(&fake, 1).await;
+    fake.stall();
+    fake.put(PATH, vmi("Running"));
+    view.until_object(&deadline(), "demo", "vm", "it", running)
+        .await
+        .expect("seen by a list");
+}
+
+#[tokio::test]
+async fn a_deletion_is_seen_although_the_watch_is_silent() {
+    let fake = Fake::start().await;
+    fake.put(PATH, vmi("Running"));
+    let cluster = fake.cluster(Site::Primary);
+    fake.stall();
+    let uid = fake.get(PATH).expect("there")["metadata"]["uid"].clone();
+    let object = ObjRef::of::<VirtualMachineInstance>("demo", "vm");
+    let limit = deadline();
+    let uid = uid.as_str().expect("a UID");
+    let gone = cluster.until_gone_at(&limit, &object, uid);
+    let remove = async {
+        watched(&fake, 1).await;
+        fake.remove(PATH);
+    };
+    let (gone, ()) = tokio::join!(gone, remove);
+    gone.expect("gone");
+}

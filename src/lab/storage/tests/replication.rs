@@ -344,3 +344,21 @@ async fn the_volumes_of_a_vm_are_cut_together() {
     }
     assert_eq!(times[0], times[1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lagging_status_claims_the_new_generation_and_still_tells_the_old_state() {
+    let lab = Lab::start();
+    lab.protected("a").await;
+    lab.array.board().plant(Fault::StaleGeneration);
+    lab.order(Primary, "a", "secondary", false);
+    let asked = |v: &Value| current(v) && v["spec"]["replicationState"] == "secondary";
+    let first = lab.until(Primary, VRS, "a", asked).await;
+    assert_eq!(first["status"]["state"], "Primary");
+    assert_eq!(condition(&first, "Completed"), "True/Promoted");
+    assert_eq!(condition(&first, "Degraded"), "False/Healthy");
+    let told = lab
+        .until(Primary, VRS, "a", |v| v["status"]["state"] == "Secondary")
+        .await;
+    assert!(current(&told));
+    assert_eq!(condition(&told, "Completed"), "True/Demoted");
+}
