@@ -66,11 +66,11 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
 fn unheard<'a>(case: &Case<'a>, started: usize) -> Option<&'a str> {
     let later = case.history.events.iter().skip(started);
     let own = later.filter(|event| event.trial.as_deref() == Some(case.trial.name));
-    let ended = own.filter_map(|event| match &event.fact {
+    let mut ended = own.filter_map(|event| match &event.fact {
         Fact::StepEnded { step, outcome } if step == HEAL => Some(outcome),
         _ => None,
     });
-    match ended.last() {
+    match ended.next_back() {
         Some(Outcome::Unknown(why)) => Some(why),
         _ => None,
     }
