@@ -149,7 +149,7 @@ fn left_in_place(dir: &Path) -> Lab<'_> {
 
 /// Has a snapshot taken and restored, and leaves it there.
 fn snapshotted(dir: &Path) {
-    const MANIFEST: &str = r#"
+    const MANIFEST: &str = r"
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: data, namespace: default}
@@ -167,7 +167,7 @@ spec:
   accessModes: [ReadWriteOnce]
   resources: {requests: {storage: 64Mi}}
   dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: kept}
-"#;
+";
     std::fs::write(dir.join("snapshot.yaml"), MANIFEST).expect("a manifest");
     for words in [
         &["apply", "-f", "snapshot.yaml"][..],

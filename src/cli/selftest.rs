@@ -149,7 +149,7 @@ fn list(specs: &[&FaultSpec], format: Format) -> anyhow::Result<Exit> {
         let mut name = row.name.to_owned();
         for (index, param) in row.params.iter().enumerate() {
             name.push(if index == 0 { ':' } else { ',' });
-            name.push_str(&format!("{}={}", param.name, param.default));
+            name.extend([param.name, "=", &param.default.to_string()]);
         }
         if let Some(moment) = row.aim {
             name.push('@');

@@ -89,15 +89,15 @@ pub fn report(
 ) -> Result<String, String> {
     let targets = addresses(list)?;
     let outcomes: Vec<io::Result<()>> = std::thread::scope(|scope| {
-        let connect = &connect;
+        let attempt = &connect;
         let attempts: Vec<_> = targets
             .iter()
-            .map(|(host, port)| scope.spawn(move || connect(host, *port)))
+            .map(|(host, port)| scope.spawn(move || attempt(host, *port)))
             .collect();
-        let lost = || Err(io::Error::other("the attempt was lost"));
+        let gone = || Err(io::Error::other("the attempt was lost"));
         attempts
             .into_iter()
-            .map(|attempt| attempt.join().unwrap_or_else(|_| lost()))
+            .map(|attempt| attempt.join().unwrap_or_else(|_| gone()))
             .collect()
     });
     let mut text = String::new();

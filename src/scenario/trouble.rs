@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    fn outcome(errors: Vec<anyhow::Error>) -> Outcome {
+    fn outcome(errors: &[anyhow::Error]) -> Outcome {
         let troubles: Vec<_> = errors.iter().map(|e| Trouble::of("boot", e)).collect();
         Trouble::outcome(troubles.iter().map(|trouble| ("vm-0: ".into(), trouble)))
     }
@@ -94,7 +94,7 @@ mod tests {
             anyhow::Error::new(wrapped).context("waiting"),
             timeout(Some("HTTP 503")).into(),
         ] {
-            let ended = outcome(vec![error]);
+            let ended = outcome(&[error]);
             assert!(
                 matches!(&ended, Outcome::Unknown(why) if why.contains("vm-0: boot")),
                 "{ended:?}"
@@ -104,16 +104,16 @@ mod tests {
 
     #[test]
     fn a_state_that_was_seen_does() {
-        let ended = outcome(vec![timeout(None).into()]);
+        let ended = outcome(&[timeout(None).into()]);
         assert!(matches!(ended, Outcome::Failed(_)), "{ended:?}");
         let seen = Err::<(), _>(timeout(None))
             .context("waiting")
             .expect_err("seen");
-        let ended = outcome(vec![throttled().into(), seen]);
+        let ended = outcome(&[throttled().into(), seen]);
         assert!(
             matches!(ended, Outcome::Failed(_)),
             "one finding is enough: {ended:?}"
         );
-        assert_eq!(outcome(Vec::new()), Outcome::Ok);
+        assert_eq!(outcome(&[]), Outcome::Ok);
     }
 }

@@ -59,7 +59,7 @@ pub fn simulate(
     for kind in [Kind::Legal, Kind::Faulty] {
         let seeds = 0..count;
         let tally = sim::run(&Campaign { seeds, kind }, threads, |done| {
-            progress(kind, done)
+            progress(kind, done);
         })?;
         match kind {
             Kind::Legal => all.legal = tally.histories,
@@ -80,7 +80,7 @@ pub fn simulate(
                 ordained: spec.ordained.iter().map(|c| (*c).into()).collect(),
                 planted: count.planted,
                 caught: count.caught,
-                elsewhere: count.elsewhere.values().sum(),
+                elsewhere: count.elsewhere,
                 undetectable: count.undetectable.values().sum(),
             });
         }

@@ -48,6 +48,10 @@ pub(super) enum What {
 
 /// A cell and the place for which its contents were meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "a cell is the name of its number everywhere else"
+)]
 pub(super) struct Cell {
     pub(super) what: What,
     pub(super) volume: usize,

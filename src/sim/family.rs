@@ -30,7 +30,7 @@ pub(super) enum Family {
 }
 
 /// One row of [`FAMILIES`].
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Spec {
     pub(super) family: Family,
     pub(super) name: &'static str,
@@ -302,7 +302,7 @@ impl Reason {
                 "Only writes are affected whose acks never reached the host before the fault, so nobody owes them."
             }
             Self::Unacked => {
-                "Only writes are affected that were never acknowledged, so they may be there or not."
+                "Only writes are affected that had not been acknowledged, so they may be there or not."
             }
             Self::LegalPrefix => {
                 "The image is another one that a crash may leave: nothing that is there was issued after what is missing had become durable."

@@ -14,7 +14,7 @@ const AGE_NS: u64 = 5 * MS;
 
 /// A frame as the guest sealed it, and when the host has it.
 struct Sealed {
-    sealed: u64,
+    at: u64,
     arrives: u64,
     frame: FromGuest,
     /// Its ranks, if it is an ack.
@@ -58,7 +58,7 @@ pub(super) fn load(
         sealed(*at, frame)
     });
     list.extend(unknown);
-    list.sort_by_key(|frame| frame.sealed);
+    list.sort_by_key(|frame| frame.at);
     if let Some(issued) = &load.account {
         let frame = FromGuest::Stopped {
             issued: issued.clone(),
@@ -70,7 +70,7 @@ pub(super) fn load(
     let end = list.last().map_or(load.start, |frame| frame.arrives);
     let heard = deliver(&mut draw, leg, &list, load.ranks.len());
     let mut records = heard.records;
-    let until = alive.unwrap_or(end.max(load.end)).max(end);
+    let until = alive.unwrap_or(load.end).max(end);
     if let Some(alive) = alive {
         let mut at = end + 500 * MS;
         while at < alive + 600 * MS {
@@ -96,7 +96,7 @@ pub(super) fn load(
 
 const fn sealed(at: u64, frame: FromGuest) -> Sealed {
     Sealed {
-        sealed: at,
+        at,
         arrives: NEVER,
         frame,
         ranks: None,
@@ -136,7 +136,7 @@ fn acks(draw: &mut Draw, load: &Load) -> Vec<Sealed> {
             max_gap_ns: MS,
         };
         list.push(Sealed {
-            sealed: at,
+            at,
             arrives: NEVER,
             frame: FromGuest::Ack(ack),
             ranks: Some((from, to)),
@@ -155,12 +155,12 @@ fn arrive(draw: &mut Draw, leg: &Leg, load: &Load, list: &mut Vec<Sealed>) {
     let mut before = 0;
     for frame in list.iter_mut() {
         let late = MS / 5 + draw.below(slow);
-        before = (frame.sealed + late).max(before + 1);
+        before = (frame.at + late).max(before + 1);
         frame.arrives = before;
     }
     if load.account.is_none() {
         let cut = load.end.saturating_sub(leg.unheard_ns);
-        list.retain(|frame| frame.sealed <= cut || frame.sealed < load.start);
+        list.retain(|frame| frame.at <= cut || frame.at < load.start);
     }
     if leg.hearing == Hearing::Deaf {
         let keep = list.len().saturating_sub(draw.index(4) + 1).max(1);

@@ -121,12 +121,17 @@ impl<'a> View<'a> {
     /// was issued" leaves exactly it. The smallest candidate is the closure of what is there: this
     /// builds it write by write and looks whether it holds anything that is missing.
     pub(super) fn is_illegal(&self, on: impl Fn(usize) -> bool) -> bool {
+        self.is_illegal_among(self.heard().map(|(index, _)| index), on)
+    }
+
+    /// The same with other writes known to have been durable than those that the host heard of.
+    pub(super) fn is_illegal_among(
+        &self,
+        known: impl Iterator<Item = usize>,
+        on: impl Fn(usize) -> bool,
+    ) -> bool {
         let writes = &self.world.writes;
-        let candidates: Vec<usize> = self
-            .heard()
-            .filter(|(_, write)| on(write.volume))
-            .map(|(index, _)| index)
-            .collect();
+        let candidates: Vec<usize> = known.filter(|index| on(writes[*index].volume)).collect();
         let mut open = self.present(&on);
         if !open.is_empty() && self.reverted().iter().any(|(volume, _)| on(*volume)) {
             return true;

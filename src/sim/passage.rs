@@ -148,7 +148,7 @@ fn cuts(
 fn claims(draw: &mut Draw, synced: &[Snapshot], reach: u64) -> Vec<(u64, u64)> {
     let back = if draw.one_in(4) { 2 } else { 1 };
     let said = synced.len().saturating_sub(back);
-    let point = synced.get(said).or(synced.last());
+    let point = synced.get(said).or_else(|| synced.last());
     let mut list = Vec::new();
     if let Some(point) = point {
         list.push((point.cut, point.complete.max(reach.saturating_sub(MS))));

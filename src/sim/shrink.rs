@@ -51,7 +51,9 @@ fn smaller(shape: &Shape) -> Vec<Shape> {
         list.push(other);
     };
     if shape.legs.len() > 1 {
-        add(&|shape| drop(shape.legs.remove(0)));
+        add(&|shape| {
+            shape.legs.remove(0);
+        });
         add(&|shape| shape.legs.truncate(1));
     }
     let least = if shape.family.is_some_and(|family| family.spec().group) {

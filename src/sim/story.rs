@@ -134,7 +134,7 @@ fn tell(text: &mut String, judged: &Judged) -> fmt::Result {
         }
     }
     match judged.fate {
-        Fate::Undetectable(why) | Fate::Elsewhere(why) => {
+        Fate::Undetectable(why) => {
             writeln!(text, "undetectable, {}: {}", why.name(), why.sentence())?;
         }
         other => writeln!(text, "{other:?}")?,

@@ -17,8 +17,9 @@ pub struct Count {
     pub planted: u64,
     /// In which an ordained check failed.
     pub caught: u64,
-    /// In which the ordained checks need not fail and another one must and did, by reason.
-    pub elsewhere: BTreeMap<&'static str, u64>,
+    /// In which the ordained checks need not fail and another one must and did: a misplaced copy that
+    /// was written over shows by what is missing in its place, a torn cell is left to D4.
+    pub elsewhere: u64,
     /// In which no check must fail, by reason ([`super::reasons`]).
     pub undetectable: BTreeMap<&'static str, u64>,
     /// How often each check failed.
@@ -139,7 +140,7 @@ impl Tally {
         count.planted += 1;
         match judged.fate {
             Fate::Caught => count.caught += 1,
-            Fate::Elsewhere(why) => *count.elsewhere.entry(why.name()).or_default() += 1,
+            Fate::Elsewhere => count.elsewhere += 1,
             Fate::Undetectable(why) => *count.undetectable.entry(why.name()).or_default() += 1,
             Fate::Legal | Fate::Missed => {}
         }
@@ -174,7 +175,7 @@ impl Tally {
             let count = self.by_family.entry(family).or_default();
             count.planted += more.planted;
             count.caught += more.caught;
-            sum(&mut count.elsewhere, more.elsewhere);
+            count.elsewhere += more.elsewhere;
             sum(&mut count.undetectable, more.undetectable);
             sum(&mut count.red, more.red);
         }

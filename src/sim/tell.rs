@@ -50,7 +50,8 @@ pub(super) fn checks(world: &World) -> Vec<&'static str> {
 
 /// Puts the history together.
 pub(super) fn history(world: &mut World) -> History {
-    let mut items = frame(world);
+    let mut items = opening(world);
+    items.extend(closing(world));
     for (leg, passage) in world.passages.iter().enumerate() {
         items.extend(transition(world, leg, passage));
     }
@@ -111,8 +112,11 @@ fn pvcs(world: &World) -> Vec<String> {
     std::iter::once("root".to_owned()).chain(data).collect()
 }
 
-/// The beginning and the end of the run.
-fn frame(world: &World) -> Vec<(u64, Item)> {
+/// The one step of a simulated trial.
+const STEP: &str = "move";
+
+/// The beginning of the run.
+fn opening(world: &World) -> Vec<(u64, Item)> {
     let seen = |site, skew_ms| {
         Item::Run(Fact::SiteSeen {
             site,
@@ -133,8 +137,6 @@ fn frame(world: &World) -> Vec<(u64, Item)> {
             ledger: LedgerMode::Raw,
         });
     let legs = &world.shape.legs;
-    let step = || "move".to_owned();
-    let end = world.passages.last().map_or(0, |last| last.times.scanned) + 1_000 * MS;
     vec![
         (
             0,
@@ -162,7 +164,7 @@ fn frame(world: &World) -> Vec<(u64, Item)> {
                 aimed: None,
             }),
         ),
-        (4, Item::Trial(Fact::StepStarted { step: step() })),
+        (4, Item::Trial(Fact::StepStarted { step: STEP.into() })),
         (
             5,
             Item::Subject(Fact::SubjectCreated {
@@ -175,10 +177,17 @@ fn frame(world: &World) -> Vec<(u64, Item)> {
             }),
         ),
         (6, guest(Site::Primary, None)),
+    ]
+}
+
+/// The end of the run.
+fn closing(world: &World) -> Vec<(u64, Item)> {
+    let end = world.passages.last().map_or(0, |last| last.times.scanned) + 1_000 * MS;
+    vec![
         (
             end,
             Item::Trial(Fact::StepEnded {
-                step: step(),
+                step: STEP.into(),
                 outcome: Outcome::Ok,
             }),
         ),

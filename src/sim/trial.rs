@@ -36,8 +36,8 @@ pub(super) enum Fate {
     Legal,
     /// A check that is ordained for it failed.
     Caught,
-    /// Another check failed, as it must; the ordained ones need not.
-    Elsewhere(Reason),
+    /// Another check failed, as it must; what the fault left is not the ordained ones' by definition.
+    Elsewhere,
     Undetectable(Reason),
     /// It had to be caught and was not.
     Missed,
@@ -117,11 +117,10 @@ fn fate(world: &World, words: &[(&'static str, Must, Status)]) -> Fate {
     if own.clone().any(must) {
         return Fate::Missed;
     }
-    let reason = reason(world, family);
     if words.iter().any(must) {
-        Fate::Elsewhere(reason)
+        Fate::Elsewhere
     } else {
-        Fate::Undetectable(reason)
+        Fate::Undetectable(reason(world, family))
     }
 }
 
@@ -192,8 +191,14 @@ fn torn(view: &View<'_>) -> Reason {
     }
 }
 
-/// Which of the writes that were durable are gone because of the fault.
+/// Why an image that differs from the one without the fault shows nothing.
 fn affected(view: &View<'_>) -> Reason {
+    let writes = &view.world.writes;
+    let durable = |index: &usize| writes[*index].durable != NEVER;
+    let own = || view.passage.load.writes.clone().filter(durable);
+    if view.is_illegal_among(own(), |_| true) {
+        return Reason::Unheard;
+    }
     let without = View {
         world: view.world,
         leg: view.leg,
@@ -202,19 +207,14 @@ fn affected(view: &View<'_>) -> Reason {
             ..view.passage.clone()
         },
     };
-    let own = view.passage.load.writes.clone();
-    let lost = own.filter(|index| {
-        view.world.writes[*index].durable != NEVER
-            && view.is_lost(*index)
-            && !without.is_lost(*index)
-    });
-    let lost: Vec<usize> = lost.collect();
-    if lost.is_empty() {
+    let lost: Vec<usize> = own()
+        .filter(|index| view.is_lost(*index) && !without.is_lost(*index))
+        .collect();
+    let more = own().any(|index| !view.is_lost(index) && without.is_lost(index));
+    let owed = view.world.shape.legs[view.leg].how.zero_loss();
+    if lost.is_empty() && !more {
         Reason::Unacked
-    } else if lost
-        .iter()
-        .all(|index| view.world.writes[*index].heard == NEVER)
-    {
+    } else if owed && lost.iter().all(|index| writes[*index].heard == NEVER) {
         Reason::Unheard
     } else {
         Reason::LegalPrefix

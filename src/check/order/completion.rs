@@ -60,7 +60,7 @@ pub(super) fn skipped(image: &Image<'_>, volumes: impl Fn(usize) -> bool) -> Opt
     Some(Skipped {
         writes,
         in_words: format!(
-            "{writes} writes completed before another of their writer was issued and are missing while that one is there, without a flush between them: {} lacks writer {} write {}, {} holds write {}",
+            "{writes} writes completed before another of their writer was issued and are missing while that one is there, and no flush between them was heard: {} lacks writer {} write {}, {} holds write {}",
             image.spot(missing.volume, missing.slot),
             missing.writer,
             missing.wseq,

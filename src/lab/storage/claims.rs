@@ -393,12 +393,11 @@ fn fill(
         Content::CloneOf { namespace, name } => {
             let source = s.store.get(CLAIMS, namespace, name);
             let source = source.and_then(|c| s.store.get(VOLUMES, "", volume_name(&c)));
-            match source {
-                Some(source) => s.array.copy(s.site, handle(&source), to, size),
-                None => {
-                    let text = format!("claim {namespace}/{name} to clone is not bound");
-                    Err(Status::new(Code::Unavailable, text))
-                }
+            if let Some(source) = source {
+                s.array.copy(s.site, handle(&source), to, size)
+            } else {
+                let text = format!("claim {namespace}/{name} to clone is not bound");
+                Err(Status::new(Code::Unavailable, text))
             }
         }
         Content::Restored(snapshot) => return snapshots::fill(s, claim, snapshot, (to, size)),

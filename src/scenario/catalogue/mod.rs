@@ -55,8 +55,11 @@ pub struct Spec {
     pub sources: &'static [&'static str],
 }
 
+/// Whether a plan provides for something.
+type Provides = fn(&Plan) -> bool;
+
 /// The checks that rest on something that not every plan provides for.
-const RESTS_ON: &[(&str, fn(&Plan) -> bool)] = &[
+const RESTS_ON: &[(&str, Provides)] = &[
     ("D8", |plan| Step::SecondRead.is_in(plan)),
     ("O6", |plan| !plan.unreachable().is_empty()),
 ];

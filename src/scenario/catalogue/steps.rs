@@ -50,6 +50,7 @@ pub enum Step {
 
 impl Step {
     /// The step's name in events and reports, and what it does, for `explain`.
+    #[expect(clippy::too_many_lines, reason = "a table: two lines a step")]
     const fn told(self) -> (&'static str, &'static str) {
         match self {
             Self::Provision => (

@@ -201,12 +201,13 @@ fn remove(s: &Storage, content: &Value) -> Result<After, ApiError> {
         "" => meta::text(content, "/status/snapshotHandle"),
         given => given,
     };
-    if meta::text(content, "/spec/deletionPolicy") == "Delete" && !handle.is_empty() {
-        if let Err(status) = s.array.delete_snapshot(s.site, handle) {
-            let text = format!("Failed to delete snapshot: {status}");
-            event(&s.store, content, "SnapshotDeleteError", &text, COMPONENT);
-            return Ok(After::Retry);
-        }
+    if meta::text(content, "/spec/deletionPolicy") == "Delete"
+        && !handle.is_empty()
+        && let Err(status) = s.array.delete_snapshot(s.site, handle)
+    {
+        let text = format!("Failed to delete snapshot: {status}");
+        event(&s.store, content, "SnapshotDeleteError", &text, COMPONENT);
+        return Ok(After::Retry);
     }
     s.store.modify(CONTENTS, "", name, Part::Any, |c| {
         meta::remove_finalizer(c, CONTENT);
