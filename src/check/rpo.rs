@@ -135,7 +135,8 @@ fn verdict(
 struct Service {
     /// Acked writes per second over the last seconds.
     rate: f64,
-    /// How long before the fault the last write of each volume was acked.
+    /// How long before the fault the last write of each volume was acked; since the service began where
+    /// none was.
     silent: Vec<u64>,
 }
 
@@ -152,7 +153,7 @@ fn service(image: &Image<'_>, fault: u64) -> Service {
     let first = batches.first().map_or(fault, |batch| batch.at_ns);
     let from = fault.saturating_sub(RATE_NS).max(first);
     let mut writes = 0;
-    let mut silent = vec![fault; image.volumes.len()];
+    let mut silent = vec![fault.saturating_sub(first); image.volumes.len()];
     image.walk(|acked, (volume, _), _| {
         let at = batches.get(acked.batch).map_or(0, |batch| batch.at_ns);
         writes += u64::from(from < at && at <= fault);

@@ -38,6 +38,7 @@ pub(super) fn judge(case: &Case<'_>, image: &Image<'_>) -> BTreeMap<(usize, usiz
         .max();
     let missing = rule.first_missing(|_| true);
     let ranks = ranks(image);
+    let covering = covering(image);
     let one_by_one = one_by_one(case, image);
     let judged = image.torn.iter().map(|(place, (writer, wseq))| {
         let word = |why: Option<String>| why.map_or(Torn::UnderWay, Torn::Broken);
@@ -45,12 +46,13 @@ pub(super) fn judge(case: &Case<'_>, image: &Image<'_>) -> BTreeMap<(usize, usiz
         let torn = if let Some(why) = stranger(image, *place, *writer, *wseq) {
             Torn::Broken(why)
         } else if !image.older.is_empty() {
-            // The number in its sectors may be of a load before, which counted for itself.
-            if strict && accounted(image, *writer) {
-                Torn::Broken("every write of its writer was durable".into())
-            } else {
-                Torn::Doubtful
-            }
+            // The number in its sectors may be of a load before. If this load made a write of that
+            // number or a later one durable there, the cell lacks it whosever the number is.
+            let owed = covering.get(place);
+            owed.filter(|rank| strict || reached.is_some_and(|reached| **rank <= reached))
+                .map_or(Torn::Doubtful, |rank| {
+                    Torn::Broken(format!("a write on it was durable at rank {rank}"))
+                })
         } else if let Some(rank) = found
             .own
             .filter(|rank| strict || reached.is_some_and(|reached| *rank <= reached))
@@ -126,13 +128,20 @@ fn stranger(image: &Image<'_>, place: (usize, usize), writer: u32, wseq: u64) ->
     (wseq > issued).then(|| format!("its writer issued only {issued} writes"))
 }
 
-/// Whether everything that a writer issued is known and acked.
-fn accounted(image: &Image<'_>, writer: u32) -> bool {
-    let acks = &image.load.acks;
-    let issued = acks
-        .stopped()
-        .map(|stopped| stopped.issued.get(&writer).copied().unwrap_or(0));
-    issued.is_some_and(|issued| issued <= acks.watermark(writer))
+/// For torn cells: the rank of the first acked write of the judged load on them that is not older
+/// than the newest number that they show.
+fn covering(image: &Image<'_>) -> BTreeMap<(usize, usize), u64> {
+    let mut covering = BTreeMap::new();
+    if image.torn.is_empty() || image.older.is_empty() {
+        return covering;
+    }
+    image.walk(|acked, place, _| {
+        let shown = image.torn.get(&place);
+        if shown.is_some_and(|(writer, wseq)| *writer == acked.writer && *wseq <= acked.wseq) {
+            covering.entry(place).or_insert(acked.rank);
+        }
+    });
+    covering
 }
 
 /// Whether every write of the load was made durable by itself.

@@ -372,6 +372,8 @@ fn between_loads(view: &View<'_>, volume: usize, cell: u64) -> Must {
             Base::Write(old) if writes[old].wseq > writes[new].wseq => Must::Either,
             _ => Must::Fail,
         },
+        // What else was planted made a later write on it owed.
+        (_, Held::Torn(_)) if view.owes(volume, cell) => Must::Either,
         // An earlier load's write of a number that this load acked too: then it is overwritten.
         (_, Held::Torn(_)) => unsure,
         (What::Torn { .. }, _) if view.is_cell_owed(volume, cell) => Must::Either,
@@ -380,6 +382,14 @@ fn between_loads(view: &View<'_>, volume: usize, cell: u64) -> Must {
 }
 
 impl View<'_> {
+    /// Whether a write of the judged load must be on a cell.
+    fn owes(&self, volume: usize, cell: u64) -> bool {
+        let mut own = self
+            .heard()
+            .filter(|(_, write)| (write.volume, write.cell) == (volume, cell));
+        own.any(|(index, _)| owed_whole(self, index))
+    }
+
     /// Whether the judged load acked anything on a cell.
     fn is_cell_owed(&self, volume: usize, cell: u64) -> bool {
         self.heard()

@@ -39,6 +39,14 @@ pub(super) fn rpo(view: &View<'_>) -> Must {
     if !dense {
         return Must::NotFail(Some("fewer than 100 acks a second were heard"));
     }
+    let quiet = |volume: usize| {
+        let own = in_time().filter(|(_, write)| write.volume == volume);
+        let last = own.map(|(_, write)| write.heard).max().unwrap_or(since);
+        load.fault.saturating_sub(last) + 3 * TOKEN_NS > RPO_NS
+    };
+    if (0..view.world.layouts.len()).any(quiet) {
+        return Must::NotFail(Some("a volume acked nothing for as long as the objective"));
+    }
     // The bracket reaches back to a token and on to the last ack.
     let first = first.map_or(last, |(_, write)| write.heard);
     let wide = load.fault.max(last) + 3 * TOKEN_NS > first + RPO_NS;
