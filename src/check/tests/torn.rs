@@ -90,6 +90,19 @@ fn a_torn_cell_of_two_loads_is_no_pass_unless_all_was_durable() {
 }
 
 #[test]
+fn a_torn_write_of_the_second_load_that_was_acked_is_d4() {
+    let mut story = Failback::new(3);
+    let writes = &story.second.writes;
+    let last = writes.iter().rfind(|w| {
+        let mut later = writes.iter().filter(|o| o.wseq > w.wseq);
+        w.ack != u64::MAX && !later.any(|o| (o.volume, o.cell) == (w.volume, w.cell))
+    });
+    let last = last.expect("acked and not written over").clone();
+    story.second.disks[last.volume].insert(last.cell, torn(&last));
+    assert_eq!(story.verdict("D4").status, Fail);
+}
+
+#[test]
 fn reordering_between_flushes_is_a_warning_and_no_failure() {
     let reordered = (0..40).map(|seed| Kit::failover_batched(seed, 8));
     let mut warned = 0;

@@ -37,7 +37,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         "group-skew",
         "the second volume's replica is cut later than the first's",
     )
-    .entries(&["4"])
+    .entries(&["4", "F21"])
     .at(Place::Array, Phase::Replication)
     .seen_in(NODE_DOWN)
     .fires(&["D3"])

@@ -54,44 +54,6 @@ async fn reconcile(s: Storage, (namespace, name): Key) -> After {
     }
 }
 
-/// Fault `stale-generation`: for a while after its spec was changed, an object shows the status of
-/// before. With `claim` it claims that this is of the new generation, as the status of a
-/// VolumeGroupReplication does (replication.md §1.3).
-async fn lag(s: &Storage, vr: &Value) -> Result<(), ApiError> {
-    let (board, fault) = (s.array.board(), Fault::StaleGeneration);
-    let ms = board
-        .param(fault, "lag")
-        .and_then(|ms| u64::try_from(ms).ok());
-    let generation = meta::generation(vr);
-    let observed = vr
-        .pointer("/status/observedGeneration")
-        .and_then(Value::as_i64);
-    let (Some(ms), Some(observed)) = (ms, observed) else {
-        return Ok(());
-    };
-    if observed == generation {
-        return Ok(());
-    }
-    if board.param(fault, "claim") != Some(0) {
-        let (namespace, name) = key(vr);
-        let claim = |vr: &mut Value| {
-            vr["status"]["observedGeneration"] = json!(generation);
-            let conditions = vr.pointer_mut("/status/conditions");
-            for condition in conditions
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-            {
-                condition["observedGeneration"] = json!(generation);
-            }
-        };
-        s.store
-            .modify(VRS, &namespace, &name, Part::Status, claim)?;
-    }
-    s.clock.pass(s.clock.lab(Duration::from_millis(ms))).await;
-    Ok(())
-}
-
 /// What a reconcile reports.
 #[derive(Debug, Default)]
 struct Report {
@@ -199,7 +161,7 @@ async fn step(s: &Storage, vr: &Arc<Value>) -> Result<After, ApiError> {
         );
         return Ok(After::Retry);
     }
-    lag(s, vr).await?;
+    strike::lag(s, vr).await?;
     match meta::text(vr, "/spec/replicationState") {
         "primary" => primary(s, vr, &driver, &claim).await,
         "secondary" => secondary(s, vr, &driver),

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::driver::Driver;
 use crate::history::event::Site;
-use crate::lab::api::{ApiError, DeleteOptions, meta};
+use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::array::{Code, Status};
 use crate::lab::faults::Fault;
+use crate::lab::storage::engine::key;
 use crate::lab::storage::{DATA_VOLUMES, Storage, VRS};
 
 /// Whether a fault that strikes the side that takes over is planted, and this is that side.
@@ -129,4 +130,42 @@ pub(super) fn prune(s: &Storage, vr: &Value) -> Result<bool, ApiError> {
 pub(super) fn clock(s: &Storage, at: jiff::Timestamp) -> jiff::Timestamp {
     let skew = crate::lab::clock::skew(s.array.board(), s.site);
     at.checked_add(skew).unwrap_or(at)
+}
+
+/// Fault `stale-generation`: for a while after its spec was changed, an object shows the status of
+/// before. With `claim` it claims that this is of the new generation, as the status of a
+/// VolumeGroupReplication does.
+pub(super) async fn lag(s: &Storage, vr: &Value) -> Result<(), ApiError> {
+    let (board, fault) = (s.array.board(), Fault::StaleGeneration);
+    let ms = board
+        .param(fault, "lag")
+        .and_then(|ms| u64::try_from(ms).ok());
+    let generation = meta::generation(vr);
+    let observed = vr
+        .pointer("/status/observedGeneration")
+        .and_then(Value::as_i64);
+    let (Some(ms), Some(observed)) = (ms, observed) else {
+        return Ok(());
+    };
+    if observed == generation {
+        return Ok(());
+    }
+    if board.param(fault, "claim") != Some(0) {
+        let (namespace, name) = key(vr);
+        let claim = |vr: &mut Value| {
+            vr["status"]["observedGeneration"] = json!(generation);
+            let conditions = vr.pointer_mut("/status/conditions");
+            for condition in conditions
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                condition["observedGeneration"] = json!(generation);
+            }
+        };
+        s.store
+            .modify(VRS, &namespace, &name, Part::Status, claim)?;
+    }
+    s.clock.pass(s.clock.lab(Duration::from_millis(ms))).await;
+    Ok(())
 }

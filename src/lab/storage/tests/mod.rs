@@ -180,7 +180,10 @@ impl Lab {
         let about = events
             .iter()
             .filter(|e| meta::text(e, "/involvedObject/name") == name);
-        about.map(|e| meta::text(e, "/reason").to_owned()).collect()
+        // Names of events are drawn, so their order says nothing.
+        let reasons: std::collections::BTreeSet<String> =
+            about.map(|e| meta::text(e, "/reason").to_owned()).collect();
+        reasons.into_iter().collect()
     }
 }
 
