@@ -63,6 +63,7 @@ fn line<'a>(matrix: &Matrix, row: &'a Row) -> Line<'a> {
         },
         said: said(&row.word),
         cells: matrix.checks.iter().map(cell).collect(),
-        seconds: row.seen.iter().map(|seen| seen.seconds).sum(),
+        // The sum of nothing is a negative zero.
+        seconds: row.seen.iter().map(|seen| seen.seconds).sum::<f64>() + 0.0,
     }
 }
