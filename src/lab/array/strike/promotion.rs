@@ -38,14 +38,35 @@ impl Core {
             Fault::BitFlipCold,
             Fault::StaleExtent,
             Fault::RecycledVolume,
-            Fault::FreshEmptyDisk,
         ] {
+            self.strike_one(fault, key, &carriers);
+        }
+        // A guest cannot even mount an empty volume that held a file system: O1 says so, and no ledger is
+        // read. What D7 is for shows where the ledger owns the device.
+        let raw: Vec<String> = carriers
+            .iter()
+            .filter(|id| self.carries_raw(&(key.0, (*id).clone())))
+            .cloned()
+            .collect();
+        self.strike_one(Fault::FreshEmptyDisk, key, &raw);
+        self.strike_device(key, &carriers);
+    }
+
+    /// Strikes one of the carriers, if it is the one that is promoted.
+    fn strike_one(&mut self, fault: Fault, key: &Key, carriers: &[String]) {
+        if !carriers.is_empty() && self.board.armed(fault) {
             let victim = self.choose(fault, 2, carriers.len());
-            if self.board.armed(fault) && carriers[victim] == key.1 {
+            if carriers[victim] == key.1 {
                 self.damage(fault, key);
             }
         }
-        self.strike_device(key, &carriers);
+    }
+
+    /// Whether the ledger owns the whole of an image, as the source has it.
+    fn carries_raw(&self, key: &Key) -> bool {
+        let mirror = self.images.get(key).and_then(|i| i.mirror.as_ref());
+        let point = mirror.and_then(|m| m.point.as_ref());
+        point.is_some_and(|p| is_raw(&p.truth))
     }
 
     /// The images of the same group on the same site that carry a ledger, in order.
