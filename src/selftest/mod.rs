@@ -2,7 +2,7 @@
 //! into effect in a run of this program, and what the run said is held against what the row ordains.
 //!
 //! Contract: rows run as a user would run them, in processes of their own; judging them
-//! ([`word`], [`coverage`]) is pure. Nothing that could not be shown is called caught.
+//! (`word`, `coverage`) is pure. Nothing that could not be shown is called caught.
 //! May use: plan, history, check, run, sim, scenario's catalogue, lab::faults.
 
 mod actor;
