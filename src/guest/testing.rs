@@ -23,7 +23,7 @@ use crate::cluster::Deadline;
 
 /// Far longer than any test takes.
 pub(crate) fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(60), &CancellationToken::new())
+    Deadline::after(Duration::from_secs(300), &CancellationToken::new())
 }
 
 /// The streams of a command at the server.
