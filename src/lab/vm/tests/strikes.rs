@@ -55,14 +55,13 @@ async fn a_late_stop_is_reported_at_once_and_the_guest_lives_on_for_a_while() {
     rig.until_gone(VMI, "a").await;
     assert!(!guest.is_off());
     let off = async {
-        while !guest.is_off() {
+        while !guest.is_off() || !rig.kubevirt.ctx.all_domains().is_empty() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), off)
+    tokio::time::timeout(Duration::from_secs(120), off)
         .await
-        .expect("it is put down in the end");
-    assert!(rig.kubevirt.ctx.all_domains().is_empty());
+        .expect("it is put down in the end, and its domain with it");
 }
 
 #[tokio::test]
