@@ -1,10 +1,13 @@
 //! What virt-handler learns from the guest agent: AgentConnected, the guest's description, and
 //! whether its file systems are frozen. It asks on a schedule, so the object lags behind the guest.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
+
+use serde_json::json;
 
 use super::condition::{self, Condition, Times};
 use super::domain::Domain;
+use super::guest::AgentReport;
 use super::keys::{VMI, phase};
 use super::site::{Ctx, Work, seconds, settle};
 use crate::lab::api::{Part, meta};
@@ -19,12 +22,20 @@ pub(super) fn report(ctx: &Ctx, uid: &str) {
     let Some(guest) = domain.guest().filter(|guest| guest.agent()) else {
         return;
     };
+    let site = Arc::clone(ctx);
+    ctx.tracker.spawn(async move {
+        if let Some(said) = guest.report().await {
+            write(&site, &domain, &said);
+        }
+    });
+}
+
+/// Writes what the agent said into the VMI.
+fn write(ctx: &Ctx, domain: &Domain, said: &AgentReport) {
     domain.agent_up();
     let (namespace, name) = &domain.vmi;
-    let frozen = guest.freezer().frozen();
-    let about = os_info(&domain);
     let written = ctx.store.modify(VMI, namespace, name, Part::Any, |vmi| {
-        if phase(vmi) != "Running" || meta::uid(vmi) != uid {
+        if phase(vmi) != "Running" || meta::uid(vmi) != domain.uid {
             return;
         }
         condition::set(
@@ -37,13 +48,15 @@ pub(super) fn report(ctx: &Ctx, uid: &str) {
                 times: Times::Both,
             },
         );
-        vmi["status"]["guestOSInfo"] = about.clone();
-        if let Some(first) = vmi.pointer_mut("/status/interfaces/0") {
+        vmi["status"]["guestOSInfo"] = said.os.clone();
+        if let Some(first) = vmi.pointer_mut("/status/interfaces/0")
+            && let Some(interface) = &said.interface
+        {
             first["infoSource"] = json!("domain, guest-agent");
-            first["interfaceName"] = json!("eth0");
+            first["interfaceName"] = json!(interface);
         }
         if let Some(status) = vmi["status"].as_object_mut() {
-            if frozen {
+            if said.frozen {
                 status.insert("fsFreezeStatus".to_owned(), json!("frozen"));
             } else {
                 status.shift_remove("fsFreezeStatus");
@@ -58,23 +71,4 @@ pub(super) fn ask_later(ctx: &Ctx, uid: &str) {
     let slow = seconds(ctx, Fault::AgentSlow).unwrap_or_default();
     let lag = ctx.timing.agent_lag + slow;
     ctx.after(lag, Work::AgentUp(uid.to_owned()));
-}
-
-/// `status.guestOSInfo` of a VMI.
-pub(super) fn os_info(domain: &Domain) -> Value {
-    let Some(guest) = domain.guest() else {
-        return json!({});
-    };
-    let Some(os) = guest.os() else {
-        return json!({});
-    };
-    json!({
-        "id": os.id,
-        "name": os.id,
-        "prettyName": format!("{} (lab)", os.id),
-        "kernelRelease": crate::lab::guest::KERNEL,
-        "machine": os.arch,
-        "version": "1",
-        "versionId": "1",
-    })
 }

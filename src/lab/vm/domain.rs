@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::guest::Guest;
 use super::site::Key;
-use crate::lab::guest::Guest;
 use crate::probe::disk::Disk;
 
 /// A volume that the node opened for the guest.
@@ -42,7 +42,7 @@ pub(super) struct Domain {
     /// Nodes that it came from by migration; its volumes stay open there until it ends.
     left: Mutex<Vec<String>>,
     attached: Vec<Attached>,
-    guest: Mutex<Option<Arc<Guest>>>,
+    guest: Mutex<Option<Arc<dyn Guest>>>,
     /// Boots so far, so that each gets its own entropy.
     pub(super) boots: AtomicU64,
     stopping: AtomicBool,
@@ -102,7 +102,7 @@ impl Domain {
     }
 
     /// The guest, once started.
-    pub(super) fn guest(&self) -> Option<Arc<Guest>> {
+    pub(super) fn guest(&self) -> Option<Arc<dyn Guest>> {
         self.guest
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -110,7 +110,7 @@ impl Domain {
     }
 
     /// Puts a started guest in place.
-    pub(super) fn started(&self, guest: Arc<Guest>) {
+    pub(super) fn started(&self, guest: Arc<dyn Guest>) {
         self.agent.store(false, Ordering::Release);
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
     }

@@ -10,6 +10,7 @@ mod attach;
 mod boot;
 mod condition;
 mod domain;
+pub mod guest;
 mod instance;
 mod keys;
 mod launcher;
@@ -45,7 +46,7 @@ use crate::lab::api::{ApiError, Change, ChangeKind, Store, meta};
 use crate::lab::array::Array;
 use crate::lab::clock::LabClock;
 use crate::lab::faults::Board;
-use crate::lab::guest::Guest;
+pub use guest::Guest;
 use keys::{DV, POD, PVC, VM, VMI, VMIM, claim_of, items, phase};
 pub use seed::seed;
 pub use site::Timing;
@@ -111,7 +112,7 @@ impl KubeVirt {
     }
 
     /// The guest of a VMI, if its domain is started.
-    pub fn guest(&self, namespace: &str, name: &str) -> Option<Arc<Guest>> {
+    pub fn guest(&self, namespace: &str, name: &str) -> Option<Arc<dyn Guest>> {
         let vmi = self.ctx.store.get(VMI, namespace, name)?;
         self.ctx.domain(meta::uid(&vmi))?.guest()
     }

@@ -9,6 +9,7 @@ use super::attach::{attach, detach, image_missing, missing_image, missing_secret
 use super::boot;
 use super::condition::{self, Condition, Times};
 use super::domain::{Domain, Place};
+use super::guest::Guest;
 use super::keys::{POD, VMI, items, phase};
 use super::linger;
 use super::site::{Ctx, Key, Work, key, settle};
@@ -16,7 +17,7 @@ use super::{report, schedule, vmi};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::{Fault, Moment};
-use crate::lab::guest::{Guest, Request};
+use crate::lab::guest::{Guest as Simulated, Request};
 
 const HANDLER: &str = "virt-handler";
 
@@ -156,7 +157,7 @@ pub(super) fn start(ctx: &Ctx, uid: &str) -> Result<(), ApiError> {
 /// Boots the guest of a domain, for the first time or again. False when its root volume failed.
 fn boot_guest(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> bool {
     let spec = boot::spec(ctx, vmi, domain);
-    let guest = match Guest::boot(&spec) {
+    let guest = match Simulated::boot(&spec) {
         Ok(guest) => guest,
         Err(error) => {
             let text = format!("server error. command SyncVMI failed: {error}");
@@ -181,7 +182,7 @@ fn boot_guest(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> bool {
             }
         });
     }
-    domain.started(guest);
+    domain.started(Arc::new(guest));
     if ctx.site == Site::Secondary {
         ctx.board.moment(Moment::Boot);
     }
@@ -199,7 +200,7 @@ pub(super) fn guest_up(ctx: &Ctx, uid: &str) {
 }
 
 /// Faults `sshd-down` and `sshd-slow`: sshd of a guest on the secondary does not come up with it.
-fn hold_sshd(ctx: &Ctx, guest: &Arc<Guest>) {
+fn hold_sshd(ctx: &Ctx, guest: &Arc<dyn Guest>) {
     if ctx.site != Site::Secondary {
         return;
     }
@@ -261,8 +262,7 @@ fn press_power_button(ctx: &Ctx, domain: &Arc<Domain>, then: Work) {
     let site = Arc::clone(ctx);
     ctx.tracker.spawn(async move {
         site.clock.pass(site.timing.guest_stop).await;
-        let off = tokio::task::spawn_blocking(move || guest.shut_down()).await;
-        if matches!(off, Ok(true)) {
+        if guest.shut_down().await {
             site.push(then);
         }
     });
@@ -440,16 +440,14 @@ pub(super) fn reboot(ctx: &Ctx, domain: &Arc<Domain>, hard: bool) {
         if !hard {
             site.clock.pass(site.timing.guest_stop).await;
         }
+        if old.reboot(hard).await {
+            agent_gone(&site, &domain);
+            return;
+        }
         let again = {
             let site = Arc::clone(&site);
             let domain = Arc::clone(&domain);
             tokio::task::spawn_blocking(move || {
-                if hard {
-                    old.power_cut();
-                    old.release();
-                } else {
-                    old.shut_down();
-                }
                 let (namespace, name) = &domain.vmi;
                 let vmi = site.store.get(VMI, namespace, name);
                 vmi.is_some_and(|vmi| !domain.ended() && boot_guest(&site, &vmi, &domain))

@@ -15,11 +15,12 @@ use super::lifecycle::{Call, cancel_evacuation, dry, requires};
 use super::reply;
 use crate::lab::api::{ApiError, Body, meta};
 use crate::lab::faults::Moment;
-use crate::lab::guest::Guest;
-use crate::lab::vm::agent::{ask_later, os_info};
+use crate::lab::vm::agent::ask_later;
 use crate::lab::vm::condition::{self, Condition, Times};
 use crate::lab::vm::domain::Domain;
-use crate::lab::vm::keys::{VM, VMI, items, phase};
+use crate::lab::vm::guest::{AgentReport, FileSystem, Guest};
+use crate::lab::vm::keys::{VM, VMI, phase};
+use crate::lab::vm::site::Ctx;
 use crate::lab::vm::{node, vmi};
 
 const SINGULAR: &str = "virtualmachineinstance.kubevirt.io";
@@ -39,7 +40,7 @@ fn conflict(call: &Call<'_>, why: &str) -> ApiError {
 }
 
 /// A running VMI with its domain and guest.
-type Running = (Arc<Value>, Arc<Domain>, Arc<Guest>);
+type Running = (Arc<Value>, Arc<Domain>, Arc<dyn Guest>);
 
 fn running(call: &Call<'_>) -> Result<Running, ApiError> {
     let vmi = found(call)?;
@@ -55,10 +56,10 @@ fn running(call: &Call<'_>) -> Result<Running, ApiError> {
 /// Answers a PUT on a VMI.
 pub(super) async fn put(call: &Call<'_>, sub: &str) -> Response<Body> {
     let result = match sub {
-        "pause" => pause(call),
-        "unpause" => unpause(call),
+        "pause" => pause(call).await,
+        "unpause" => unpause(call).await,
         "freeze" => freeze(call).await,
-        "unfreeze" => unfreeze(call),
+        "unfreeze" => unfreeze(call).await,
         "softreboot" => soft_reboot(call),
         "reset" => reset(call),
         "addvolume" | "removevolume" => Err(volumes(call, sub)),
@@ -70,7 +71,7 @@ pub(super) async fn put(call: &Call<'_>, sub: &str) -> Response<Body> {
     }
 }
 
-fn pause(call: &Call<'_>) -> Result<(), ApiError> {
+async fn pause(call: &Call<'_>) -> Result<(), ApiError> {
     let (vmi, _, guest) = running(call)?;
     let probe = vmi.pointer("/spec/livenessProbe");
     if probe.is_some_and(|probe| probe.get("guestAgentPing").is_none()) {
@@ -83,7 +84,10 @@ fn pause(call: &Call<'_>) -> Result<(), ApiError> {
     if dry(call.options()?) {
         return Ok(());
     }
-    guest.pause(true);
+    guest
+        .pause(true)
+        .await
+        .map_err(|why| handler_refused(&why))?;
     let ctx = call.ctx;
     ctx.event(
         &vmi,
@@ -107,7 +111,7 @@ fn pause(call: &Call<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn unpause(call: &Call<'_>) -> Result<(), ApiError> {
+async fn unpause(call: &Call<'_>) -> Result<(), ApiError> {
     let (vmi, _, guest) = running(call)?;
     let vm = call.ctx.store.get(VM, call.namespace, call.name);
     if vm.is_some_and(|vm| vm.pointer("/status/snapshotInProgress").is_some()) {
@@ -119,7 +123,10 @@ fn unpause(call: &Call<'_>) -> Result<(), ApiError> {
     if dry(call.options()?) {
         return Ok(());
     }
-    guest.pause(false);
+    guest
+        .pause(false)
+        .await
+        .map_err(|why| handler_refused(&why))?;
     let ctx = call.ctx;
     ctx.event(
         &vmi,
@@ -139,11 +146,15 @@ fn handler_refused(why: &str) -> ApiError {
     ))
 }
 
+/// virt-launcher could not do what the agent was to do.
+fn failed(command: &str, why: &str) -> String {
+    format!("server error. command {command} failed: \"{why}\"")
+}
+
 fn no_agent(command: &str) -> String {
-    format!(
-        "server error. command {command} failed: \"LibvirtError(Code=86, Domain=10, Message='Guest \
-         agent is not responding: QEMU guest agent is not connected')\""
-    )
+    let why = "LibvirtError(Code=86, Domain=10, Message='Guest agent is not responding: QEMU guest \
+               agent is not connected')";
+    failed(command, why)
 }
 
 async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
@@ -182,62 +193,70 @@ async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
     if !guest.agent() {
         return Err(refuse(no_agent("Freeze")));
     }
-    if guest.freezer().frozen() {
+    if guest.frozen() {
         return Ok(());
     }
-    let slow = ctx.timing.freeze;
-    if slow > PATIENCE {
-        let (site, domain, guest) = (Arc::clone(ctx), Arc::clone(&domain), Arc::clone(&guest));
+    let mut freezing = {
+        let site = Arc::clone(ctx);
         ctx.tracker.spawn(async move {
-            site.clock.pass(slow).await;
-            hold(&site, &domain, &guest, timeout);
-        });
-        ctx.clock.pass(PATIENCE).await;
-        return Err(ApiError::internal(
+            site.clock.pass(site.timing.freeze).await;
+            hold(&site, &domain, &guest, timeout).await
+        })
+    };
+    tokio::select! {
+        biased;
+        held = &mut freezing => match held {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(refuse(why)),
+            Err(error) => Err(ApiError::internal(error.to_string())),
+        },
+        // The caller is told that it failed; the freeze goes on.
+        () = ctx.clock.pass(PATIENCE) => Err(ApiError::internal(
             "Put \"https://virt-handler:8186/v1/freeze\": context deadline exceeded \
              (Client.Timeout exceeded while awaiting headers)",
-        ));
+        )),
     }
-    ctx.clock.pass(slow).await;
-    hold(ctx, &domain, &guest, timeout);
-    Ok(())
 }
 
-/// Freezes, arms the safety timer (0 means never) and lets the agent's next report show it.
-fn hold(
-    ctx: &crate::lab::vm::site::Ctx,
+/// Freezes, arms the safety timer (0 means never) and lets the agent's next report show it. The
+/// error is the launcher's.
+async fn hold(
+    ctx: &Ctx,
     domain: &Arc<Domain>,
-    guest: &Arc<Guest>,
+    guest: &Arc<dyn Guest>,
     timeout: Duration,
-) {
-    let Some(generation) = guest.freezer().freeze() else {
-        return;
+) -> Result<(), String> {
+    let frozen = guest.freeze().await.map_err(|why| failed("Freeze", &why))?;
+    let Some(freeze) = frozen else {
+        return Ok(());
     };
     ctx.board.moment(Moment::Freeze);
     ask_later(ctx, &domain.uid);
     if timeout.is_zero() {
-        return;
+        return Ok(());
     }
     let (site, guest, uid) = (Arc::clone(ctx), Arc::clone(guest), domain.uid.clone());
     ctx.tracker.spawn(async move {
         tokio::select! {
             () = site.token.cancelled() => {}
             () = site.clock.pass(timeout) => {
-                if guest.freezer().expire(generation) {
+                if guest.expire(freeze).await {
                     site.board.moment(Moment::Thaw);
                 }
                 ask_later(&site, &uid);
             }
         }
     });
+    Ok(())
 }
 
-fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
+async fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (_, domain, guest) = running(call)?;
     if !guest.agent() {
         return Err(handler_refused(&no_agent("Unfreeze")));
     }
-    if guest.freezer().thaw() {
+    let thawed = guest.thaw().await;
+    if thawed.map_err(|why| handler_refused(&failed("Unfreeze", &why)))? {
         call.ctx.board.moment(Moment::Thaw);
     }
     ask_later(call.ctx, &domain.uid);
@@ -296,14 +315,14 @@ fn volumes(call: &Call<'_>, sub: &str) -> ApiError {
 }
 
 /// Answers a GET that asks the guest agent; every failure is a 500 in plain text.
-pub(super) fn get(call: &Call<'_>, sub: &str) -> Response<Body> {
-    match ask(call, sub) {
+pub(super) async fn get(call: &Call<'_>, sub: &str) -> Response<Body> {
+    match ask(call, sub).await {
         Ok(body) => reply::json(200, &body),
         Err(error) => reply::text(500, error.message.clone()),
     }
 }
 
-fn ask(call: &Call<'_>, sub: &str) -> Result<Value, ApiError> {
+async fn ask(call: &Call<'_>, sub: &str) -> Result<Value, ApiError> {
     let vmi = found(call)?;
     if phase(&vmi) != "Running" {
         return Err(conflict(call, "VM is not running"));
@@ -317,36 +336,41 @@ fn ask(call: &Call<'_>, sub: &str) -> Result<Value, ApiError> {
         .guest()
         .filter(|_| domain.agent())
         .ok_or_else(silent)?;
-    let disks = file_systems(&vmi);
+    let said = guest.report().await.ok_or_else(silent)?;
+    let disks: Value = said.file_systems.iter().map(file_system).collect();
     Ok(match sub {
-        "userlist" => json!({"metadata": {}, "items": []}),
+        "userlist" => json!({"metadata": {}, "items": said.users}),
         "filesystemlist" => json!({"metadata": {}, "items": disks}),
-        _ => json!({
-            "guestAgentVersion": "9.2.0",
-            "supportedCommands": [
-                {"name": "guest-fsfreeze-status", "enabled": true},
-                {"name": "guest-fsfreeze-freeze", "enabled": true},
-                {"name": "guest-fsfreeze-thaw", "enabled": true},
-                {"name": "guest-shutdown", "enabled": true},
-            ],
-            "hostname": guest.hostname(),
-            "os": os_info(&domain),
-            "timezone": "UTC, 0",
-            "userList": [],
-            "fsInfo": {"disks": disks},
-            "fsFreezeStatus": if guest.freezer().frozen() { "frozen" } else { "thawed" },
-        }),
+        _ => info(&said, &disks),
     })
 }
 
-/// The agent reports the mounted file systems; on a lab guest that is the root alone.
-fn file_systems(vmi: &Value) -> Value {
-    let serial = items(vmi, "/spec/domain/devices/disks")
-        .first()
-        .map_or(Value::Null, |disk| disk["serial"].clone());
-    json!([{
-        "diskName": "vda1", "mountPoint": "/", "fileSystemType": "ext4",
-        "usedBytes": 1u64 << 30, "totalBytes": 4u64 << 30,
-        "disk": [{"serial": serial, "busType": "virtio"}],
-    }])
+/// `guestosinfo`.
+fn info(said: &AgentReport, disks: &Value) -> Value {
+    let commands = said.commands.iter();
+    let commands: Value = commands
+        .map(|(name, enabled)| json!({"name": name, "enabled": enabled}))
+        .collect();
+    json!({
+        "guestAgentVersion": said.version,
+        "supportedCommands": commands,
+        "hostname": said.hostname,
+        "os": said.os,
+        "timezone": said.timezone,
+        "userList": said.users,
+        "fsInfo": {"disks": disks},
+        "fsFreezeStatus": if said.frozen { "frozen" } else { "thawed" },
+    })
+}
+
+fn file_system(mounted: &FileSystem) -> Value {
+    let serials = mounted.serials.iter();
+    let disks: Value = serials
+        .map(|serial| json!({"serial": serial, "busType": "virtio"}))
+        .collect();
+    json!({
+        "diskName": mounted.disk_name, "mountPoint": mounted.mount_point,
+        "fileSystemType": mounted.kind, "usedBytes": mounted.used, "totalBytes": mounted.total,
+        "disk": disks,
+    })
 }

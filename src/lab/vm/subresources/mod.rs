@@ -106,12 +106,12 @@ async fn answer(ctx: &Ctx, request: Request<Incoming>) -> Response<Body> {
                     Owner::Instance => agent::put(&call, &sub).await,
                 };
             }
-            get(&call, request, owner, &sub, &rest)
+            get(&call, request, owner, &sub, &rest).await
         }
     }
 }
 
-fn get(
+async fn get(
     call: &Call<'_>,
     request: Request<Incoming>,
     owner: Owner,
@@ -120,15 +120,15 @@ fn get(
 ) -> Response<Body> {
     match (owner, sub) {
         (Owner::Machine, "portforward") => match stream::started(call) {
-            Ok(()) => stream::port_forward(call, request, rest),
+            Ok(()) => stream::port_forward(call, request, rest).await,
             Err(error) => reply::refused(&error),
         },
         (Owner::Machine, _) => lifecycle::expanded(call),
-        (Owner::Instance, "portforward") => stream::port_forward(call, request, rest),
+        (Owner::Instance, "portforward") => stream::port_forward(call, request, rest).await,
         (Owner::Instance, "console") => stream::terminal(call, request, sub),
         (Owner::Instance, "vnc") if rest.is_empty() => stream::terminal(call, request, sub),
         (Owner::Instance, "vnc") => reply::text(500, "Internal error occurred: no screen"),
-        (Owner::Instance, _) => agent::get(call, sub),
+        (Owner::Instance, _) => agent::get(call, sub).await,
     }
 }
 

@@ -34,13 +34,13 @@ const PING_PAYLOAD: &[u8] = b"keep alive";
 const PONG_WAIT: Duration = Duration::from_secs(60);
 
 /// Answers a port-forward of a VMI.
-pub(super) fn port_forward(
+pub(super) async fn port_forward(
     call: &Call<'_>,
     request: Request<Incoming>,
     rest: &[String],
 ) -> Response<Body> {
     let udp = rest.get(1).is_some_and(|protocol| protocol == "udp");
-    let dialed = match dial(call, rest.first().map_or("", String::as_str), udp) {
+    let dialed = match dial(call, rest.first().map_or("", String::as_str), udp).await {
         Ok(dialed) => dialed,
         Err(error) => return reply::refused(&error),
     };
@@ -55,7 +55,7 @@ pub(super) fn port_forward(
     })
 }
 
-fn dial(call: &Call<'_>, port: &str, udp: bool) -> Result<Option<DuplexStream>, ApiError> {
+async fn dial(call: &Call<'_>, port: &str, udp: bool) -> Result<Option<DuplexStream>, ApiError> {
     let vmi = call
         .ctx
         .store
@@ -87,7 +87,7 @@ fn dial(call: &Call<'_>, port: &str, udp: bool) -> Result<Option<DuplexStream>, 
         .domain(meta::uid(&vmi))
         .and_then(|domain| domain.guest())
         .ok_or_else(|| refused(Dial::NoRoute))?;
-    guest.connect(number).map(Some).map_err(refused)
+    guest.connect(number).await.map(Some).map_err(refused)
 }
 
 /// Fault `ack-stream-cut`: the way to the primary's guests is broken before the site is.
@@ -121,9 +121,7 @@ pub(super) fn terminal(call: &Call<'_>, request: Request<Incoming>, sub: &str) -
             .ctx
             .domain(meta::uid(&vmi))
             .and_then(|domain| domain.guest());
-        guest
-            .map_or_else(String::new, |guest| guest.console())
-            .into_bytes()
+        guest.map_or_else(Vec::new, |guest| guest.console())
     };
     // The recorded console of a guest without an operating system stays silent for clients that
     // attach late; only a booted one has a prompt to repeat.

@@ -493,7 +493,7 @@ async fn freezing_has_the_recorded_traps() {
         (200, String::new())
     );
     let guest = rig.kubevirt.guest("default", "web").unwrap();
-    assert!(guest.freezer().frozen());
+    assert!(guest.frozen());
     rig.until(VMI, "web", |vmi| {
         vmi["status"]["fsFreezeStatus"] == "frozen"
     })
@@ -512,7 +512,7 @@ async fn freezing_has_the_recorded_traps() {
         vmi["status"].get("fsFreezeStatus").is_none()
     })
     .await;
-    assert!(!guest.freezer().frozen());
+    assert!(!guest.frozen());
     assert_eq!(
         rig.put("virtualmachineinstances/web/unfreeze", "").await.0,
         200
@@ -631,7 +631,7 @@ async fn a_migration_moves_the_guest_and_keeps_it_running() {
         ]
     );
     let guest = rig.kubevirt.guest("default", "a").unwrap();
-    assert!(guest.connect(22).is_ok());
+    assert!(guest.connect(22).await.is_ok());
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn a_guest_without_its_agent_runs_and_says_nothing_of_itself() {
     rig.ready("a").await;
     let guest = rig.kubevirt.guest("default", "a").unwrap();
     let up = async {
-        while guest.connect(22).is_err() {
+        while guest.connect(22).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -101,10 +101,14 @@ async fn sshd_stays_down_or_comes_late_on_the_target() {
         rig.create(VM, machine("a", "Always", &fedora()));
         rig.agent("a").await;
         let guest = rig.kubevirt.guest("default", "a").unwrap();
-        assert_eq!(guest.connect(22).err(), Some(Dial::Refused), "{fault}");
+        assert_eq!(
+            guest.connect(22).await.err(),
+            Some(Dial::Refused),
+            "{fault}"
+        );
         if comes {
             let up = async {
-                while guest.connect(22).is_err() {
+                while guest.connect(22).await.is_err() {
                     tokio::task::yield_now().await;
                 }
             };
