@@ -38,6 +38,7 @@ impl Rig {
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = LabConfig {
+            guests: virtproof::lab::Guests::Simulated,
             dir: dir.path().to_owned(),
             seed: 7,
             time_scale: LabConfig::FAST,

@@ -146,10 +146,10 @@ impl<'a> Case<'a> {
     /// The probe runs in this subject's guest in this trial, in order. Readers of clones run in
     /// another guest.
     pub(super) fn incarnations(&self) -> impl Iterator<Item = &'a Incarnation> + use<'a, '_> {
-        let helper = |name: &str| self.clones().any(|clone| clone.reader == name);
+        let reads_a_clone = |name: &str| self.clones().any(|clone| clone.reader == name);
         self.history.incarnations.iter().filter(move |incarnation| {
             self.is_mine(incarnation.trial.as_deref(), incarnation.subject.as_deref())
-                && !helper(&incarnation.name)
+                && !reads_a_clone(&incarnation.name)
         })
     }
 

@@ -99,6 +99,7 @@ pub struct PlanArg {
 #[command(
     after_help = "Examples:\n  virtproof run plan.yaml --out quarterly/\n  \
     virtproof run --lab\n  virtproof run --lab --fault drop-acked-write\n  \
+    virtproof run --lab --guests qemu --only 'migrate.*'\n  \
     virtproof run plan.yaml --only 'failover.*'\n  \
     virtproof run plan.yaml --sign-key release.key"
 )]
@@ -109,6 +110,9 @@ pub struct Run {
     /// Run against two simulated sites in this process; without PLAN, the built-in plan.
     #[arg(long)]
     pub lab: bool,
+    /// What runs in the simulated sites' VMs.
+    #[command(flatten)]
+    pub guests: GuestArgs,
     /// Only scenarios that match this glob; may be repeated.
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,
@@ -138,6 +142,59 @@ pub struct Run {
         hide_env_values = true
     )]
     pub sign_key: Option<PathBuf>,
+}
+
+/// What runs in the VMs of a lab.
+#[derive(Debug, Clone, Args)]
+pub struct GuestArgs {
+    /// `sim`: simulated guests, which need nothing; `qemu`: real kernels, which need QEMU.
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = GuestKind::Sim)]
+    pub guests: GuestKind,
+    /// Boot QEMU guests from this kernel instead of the built image's.
+    #[arg(long, value_name = "FILE", requires = "initrd")]
+    pub kernel: Option<PathBuf>,
+    /// The initial RAM disk that goes with it.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// How QEMU runs guests; `auto` boots something under KVM first, because a device that opens
+    /// proves nothing.
+    #[arg(long, value_enum, value_name = "ACCEL", default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// Let SSH sessions survive a live migration, as a bridge binding does; by default they break, as
+    /// with masquerade.
+    #[arg(long)]
+    pub sessions_survive: bool,
+}
+
+/// Kinds of guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GuestKind {
+    /// An SSH server in this process.
+    Sim,
+    /// A real kernel under QEMU.
+    Qemu,
+}
+
+/// What a guest image has beyond a plain system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Layer {
+    /// SQLite's command line.
+    Sqlite,
+    /// The PostgreSQL server.
+    Postgres,
+    /// fio.
+    Bench,
+}
+
+/// How QEMU runs guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// KVM where it really runs a guest, else emulation.
+    Auto,
+    /// KVM.
+    Kvm,
+    /// Emulation.
+    Tcg,
 }
 
 /// A run directory.
@@ -302,6 +359,41 @@ pub enum LabVerb {
     Fault(LabFault),
     /// Cut or restore the power of a whole site.
     Power(LabPower),
+    /// Build, list or remove the images that QEMU guests boot from.
+    Image(LabImage),
+}
+
+/// `lab image`.
+#[derive(Debug, Args)]
+pub struct LabImage {
+    /// What to do with images.
+    #[command(subcommand)]
+    pub verb: ImageVerb,
+}
+
+/// The verbs of `lab image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Build the image from the packages of this machine's Debian release.
+    Build(ImageBuild),
+    /// List the images in the cache.
+    List,
+    /// Remove images and downloaded packages from the cache.
+    Clean,
+}
+
+/// `lab image build`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  virtproof lab image build\n  virtproof lab image build --layer bench"
+)]
+pub struct ImageBuild {
+    /// Add what this layer needs; may be repeated.
+    #[arg(long, value_enum, value_name = "LAYER")]
+    pub layer: Vec<Layer>,
+    /// Look for newer packages even if there is an image.
+    #[arg(long)]
+    pub refresh: bool,
 }
 
 /// `lab power`.
@@ -356,6 +448,9 @@ pub struct LabUp {
     /// The seed behind every random choice.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// What runs in its VMs.
+    #[command(flatten)]
+    pub guests: GuestArgs,
 }
 
 /// A lab's folder.

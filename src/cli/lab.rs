@@ -11,10 +11,10 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::args::{Format, LabFault, LabUp, LabVerb, PowerState, SiteName};
+use super::args::{Format, GuestArgs, GuestKind, LabFault, LabUp, LabVerb, PowerState, SiteName};
 use super::exit::Exit;
 use super::output::{columns, line, note, raw};
-use super::{signals, trace};
+use super::{guests, signals, trace};
 use crate::history::event::{Event, Fact, Site};
 use crate::lab::control::{self, Answer, Request, Status, ask};
 use crate::lab::faults::{Board, Moment, Planting};
@@ -29,6 +29,7 @@ pub(super) async fn lab(verb: LabVerb, format: Format, verbose: u8) -> anyhow::R
         LabVerb::Down(dir) => told(&dir.dir, Request::Down).await,
         LabVerb::Status(dir) => status(&dir.dir, format).await,
         LabVerb::Fault(fault) => plant(fault).await,
+        LabVerb::Image(image) => guests::image(image.verb, format).await,
         LabVerb::Power(power) => {
             let site = match power.site {
                 SiteName::Primary => Site::Primary,
@@ -51,11 +52,16 @@ pub(super) struct InProcess {
     dir: TempDir,
     serving: JoinHandle<anyhow::Result<()>>,
     board: Arc<Board>,
+    kind: GuestKind,
 }
 
 impl InProcess {
     /// Starts a lab in a folder of its own with faults planted.
-    pub(super) async fn start(names: &[String], seed: u64) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        names: &[String],
+        seed: u64,
+        guests: &GuestArgs,
+    ) -> anyhow::Result<Self> {
         let asked: Vec<_> = names
             .iter()
             .map(|name| asked(name))
@@ -69,6 +75,7 @@ impl InProcess {
             dir: dir.path().to_owned(),
             seed,
             time_scale: LabConfig::FAST,
+            guests: guests::of(guests, dir.path()).await?,
         };
         let lab = Lab::start(&config)
             .await
@@ -87,6 +94,7 @@ impl InProcess {
             dir,
             serving,
             board,
+            kind: guests.guests,
         })
     }
 
@@ -116,7 +124,12 @@ impl InProcess {
 
     /// The built-in plan.
     pub(super) fn plan(&self, sets: &[String]) -> Result<Loaded, RunError> {
-        plan::lab_with(self.dir.path(), sets, &Known::nothing()).map_err(RunError::usage)
+        let (dir, known) = (self.dir.path(), Known::nothing());
+        let loaded = match self.kind {
+            GuestKind::Sim => plan::lab_with(dir, sets, &known),
+            GuestKind::Qemu => plan::lab_qemu_with(dir, sets, &known),
+        };
+        loaded.map_err(RunError::usage)
     }
 
     /// Stops it and removes its folder.
@@ -150,6 +163,7 @@ async fn foreground(up: &LabUp, verbose: u8) -> anyhow::Result<Exit> {
         dir: up.dir.clone(),
         seed: up.seed,
         time_scale: up.time_scale,
+        guests: guests::of(&up.guests, &up.dir).await?,
     };
     let lab = Lab::start(&config)
         .await

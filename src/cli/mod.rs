@@ -9,6 +9,7 @@ mod catalogue;
 pub mod document;
 mod evidence;
 pub mod exit;
+mod guests;
 mod init;
 mod lab;
 mod offline;

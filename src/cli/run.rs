@@ -37,7 +37,7 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
     let out = args.out.clone().unwrap_or_else(default_out);
     trace::start(verbose)?;
     let lab = if args.lab {
-        Some(InProcess::start(&args.fault, seed).await?)
+        Some(InProcess::start(&args.fault, seed, &args.guests).await?)
     } else {
         None
     };

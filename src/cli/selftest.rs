@@ -19,8 +19,12 @@ use crate::sim;
 pub(super) async fn selftest(args: &Selftest, format: Format) -> anyhow::Result<Exit> {
     if let Some(replay) = &args.replay {
         let story = sim::shrink(replay.seed, replay.kind)?;
-        line(story)?;
-        return Ok(Exit::Pass);
+        line(&story)?;
+        return Ok(if story.fails {
+            Exit::Failed
+        } else {
+            Exit::Pass
+        });
     }
     let specs = chosen(&args.only).map_err(|why| RunError::Usage(anyhow::anyhow!(why)))?;
     if args.list {

@@ -15,7 +15,7 @@ use super::clock::LabClock;
 use super::control::{self, Answer, Request, Status};
 use super::faults::{self, Board};
 use super::storage::{self, Storage};
-use super::vm::{self, KubeVirt, Timing};
+use super::vm::{self, Guests, KubeVirt, Timing};
 use super::world;
 use crate::history::event::Site;
 
@@ -28,6 +28,8 @@ pub struct LabConfig {
     pub seed: u64,
     /// How many times faster than real schedules run.
     pub time_scale: f64,
+    /// What runs in its VMs.
+    pub guests: Guests,
 }
 
 impl LabConfig {
@@ -246,13 +248,19 @@ async fn one_site(
         clock,
     };
     vm::seed(&store, site)?;
+    // Real guests take their own time, so what a node grants them must not run faster.
+    let (pace, timing) = match &config.guests {
+        Guests::Simulated => (clock, Timing::default()),
+        Guests::Real(_) => (LabClock::new(1.0), Timing::real()),
+    };
     let setup = vm::Setup {
         site,
         store: store.clone(),
         array: array.clone(),
-        clock,
+        clock: pace,
         board: Arc::clone(board),
-        timing: Timing::default(),
+        timing,
+        guests: config.guests.clone(),
         seed: config.seed,
     };
     let kubevirt = KubeVirt::start(setup, tasks, stop);

@@ -11,8 +11,10 @@ pub mod clock;
 pub mod control;
 pub mod faults;
 pub mod guest;
+pub mod qemu;
 pub mod storage;
 pub mod vm;
 pub mod world;
 
 pub use assembly::{Lab, LabConfig, LabError};
+pub use vm::Guests;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use model::Plan;
 pub use problem::Problem;
 pub use shape::schema;
-pub use starter::{LAB, lab, lab_with, starter};
+pub use starter::{LAB, LAB_QEMU, lab, lab_qemu_with, lab_with, starter};
 
 pub(crate) use validate::is_path;
 

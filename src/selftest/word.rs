@@ -99,6 +99,9 @@ fn unsure(exit: i32, seen: &Seen) -> Word {
     if exit != 4 {
         return Word::Miss(format!("the exit code is {exit}, not 4: {}", seen.said));
     }
+    if seen.with(Status::Inconclusive).next().is_none() {
+        return Word::Miss(format!("no check doubted: {}", seen.said));
+    }
     Word::AsOrdained
 }
 

@@ -154,6 +154,7 @@ async fn site() -> Option<(Site1, CancellationToken)> {
     let array = Array::new(array::Config::default(), clock, Arc::clone(&board));
     let token = CancellationToken::new();
     let setup = Setup {
+        guests: virtproof::lab::Guests::Simulated,
         site: Site::Primary,
         store: store.clone(),
         array,

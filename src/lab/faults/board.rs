@@ -48,9 +48,10 @@ impl Board {
     }
 
     /// Plants a fault as its row says, awake from now on; it stays until healed.
-    pub fn plant(&self, fault: Fault) {
+    #[cfg(test)]
+    pub(crate) fn plant(&self, fault: Fault) {
         let row = super::plantable().find(|(_, f)| *f == fault);
-        let Some((row, fault)) = row else { return };
+        let (row, fault) = row.expect("every fault has a row");
         let planting = Planting {
             aim: None,
             ..Planting::of(row, fault)

@@ -1,6 +1,7 @@
 //! What makes a simulated root volume bootable, and what a guest keeps on it between boots.
 //!
-//! Cell 0 carries the operating-system marker that an import writes; cells 1 to 15 the state that a
+//! Cell 0 carries the operating-system marker that an import writes, and a partition table with one
+//! partition, which a real guest makes its root file system on. Cells 1 to 15 carry the state that a
 //! real distribution keeps under `/etc` and `/var/lib/cloud`: machine-id, host key, the cloud-init
 //! instance that was applied, and the users with their keys. Everything travels with the volume, so
 //! a replica boots as the guest that it is a replica of.
@@ -16,6 +17,15 @@ const OS_MAGIC: [u8; 8] = *b"vp-os-01";
 const STATE_MAGIC: [u8; 8] = *b"vp-st-01";
 const STATE_CELLS: usize = 15;
 const HEADER: usize = 8 + 4 + 16;
+
+/// Where the partition begins: 1 MiB, as partitioning tools align it.
+pub const PARTITION_AT: u64 = 1 << 20;
+/// The master boot record's only entry, and its signature behind the table of four.
+const MBR_ENTRY: usize = 446;
+const MBR_SIGNATURE: usize = 510;
+const SECTOR: u64 = 512;
+/// Partition type of Linux file systems.
+const LINUX: u8 = 0x83;
 
 /// The operating system on a root volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +90,41 @@ pub struct State {
 
 /// Writes the operating-system marker, as an import of a disk image does, and makes it durable.
 pub fn install(disk: &dyn Disk, os: &Os) -> io::Result<()> {
-    store(disk, 0, 1, OS_MAGIC, os)
+    let mut block = block(1, OS_MAGIC, os)?;
+    partition(&mut block, disk.size());
+    disk.write_at(0, &block)?;
+    disk.flush()
+}
+
+/// Writes a partition table with one partition from [`PARTITION_AT`] to the end, if there is room.
+fn partition(block: &mut [u8], size: u64) {
+    let sectors = size.saturating_sub(PARTITION_AT) / SECTOR;
+    let (Ok(first), Ok(sectors)) = (u32::try_from(PARTITION_AT / SECTOR), u32::try_from(sectors))
+    else {
+        return;
+    };
+    if sectors == 0 {
+        return;
+    }
+    let entry = &mut block[MBR_ENTRY..MBR_ENTRY + 16];
+    entry[4] = LINUX;
+    entry[8..12].copy_from_slice(&first.to_le_bytes());
+    entry[12..16].copy_from_slice(&sectors.to_le_bytes());
+    block[MBR_SIGNATURE..MBR_SIGNATURE + 2].copy_from_slice(&[0x55, 0xaa]);
+}
+
+/// Whether the partition holds an ext4 file system with this label.
+pub fn has_root(disk: &dyn Disk, label: &str) -> io::Result<bool> {
+    // The superblock begins 1024 bytes into the file system (Linux `ext4.h`): magic at 0x38, label of
+    // 16 bytes at 0x78.
+    if disk.size() < PARTITION_AT + CELL as u64 {
+        return Ok(false);
+    }
+    let mut cell = vec![0; CELL];
+    disk.read_at(PARTITION_AT, &mut cell)?;
+    let superblock = &cell[1024..];
+    let name = superblock[0x78..0x88].split(|byte| *byte == 0).next();
+    Ok(superblock[0x38..0x3a] == [0x53, 0xef] && name == Some(label.as_bytes()))
 }
 
 /// The operating system on a volume, or `None` if the volume does not boot.
@@ -106,6 +150,13 @@ fn store(
     magic: [u8; 8],
     value: &impl Serialize,
 ) -> io::Result<()> {
+    let block = block(cells, magic, value)?;
+    disk.write_at(cell * CELL as u64, &block)?;
+    disk.flush()
+}
+
+/// The cells that hold a value.
+fn block(cells: usize, magic: [u8; 8], value: &impl Serialize) -> io::Result<Vec<u8>> {
     let body = serde_json::to_vec(value).map_err(io::Error::other)?;
     if HEADER + body.len() > cells * CELL {
         let what = format!("{} bytes of guest state do not fit", body.len());
@@ -118,8 +169,7 @@ fn store(
     block[8..12].copy_from_slice(&length.to_le_bytes());
     block[12..HEADER].copy_from_slice(&blake3::hash(&body).as_bytes()[..16]);
     block[HEADER..HEADER + body.len()].copy_from_slice(&body);
-    disk.write_at(cell * CELL as u64, &block)?;
-    disk.flush()
+    Ok(block)
 }
 
 fn fetch<T: DeserializeOwned>(
@@ -159,6 +209,26 @@ mod tests {
         install(&disk, &fedora).unwrap();
         assert_eq!(os(&disk).unwrap(), Some(fedora));
         assert_eq!(state(&disk).unwrap(), None);
+        assert!(!has_root(&disk, "virtproof-root").unwrap());
+    }
+
+    #[test]
+    fn an_imported_volume_has_one_partition_after_the_first_megabyte() {
+        let disk = MemoryDisk::new(1024);
+        install(&disk, &Os::from_reference("fedora")).unwrap();
+        let mut cell = vec![0; CELL];
+        disk.read_at(0, &mut cell).unwrap();
+        let field = |at: usize| u32::from_le_bytes(cell[at..at + 4].try_into().unwrap());
+        assert_eq!(field(MBR_ENTRY + 8), 2048);
+        assert_eq!(field(MBR_ENTRY + 12), 1024 * 8 - 2048);
+        assert_eq!(cell[MBR_SIGNATURE..512], [0x55, 0xaa]);
+        let mut fs = vec![0; CELL];
+        fs[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
+        fs[1024 + 0x78..1024 + 0x7e].copy_from_slice(b"a-root");
+        disk.write_at(PARTITION_AT, &fs).unwrap();
+        assert!(has_root(&disk, "a-root").unwrap());
+        assert!(!has_root(&disk, "a-roo").unwrap());
+        assert!(os(&disk).unwrap().is_some());
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub enum Root {
 pub struct GuestDisk {
     /// Name under `/dev`, such as `vdb`.
     pub name: String,
+    /// Name of the volume in the VMI's spec.
+    pub volume: String,
     /// Serial as the guest reads it from the device, at most 20 characters.
     pub serial: String,
     /// Whether the device refuses writes.
@@ -83,8 +85,14 @@ pub struct Spec {
     pub seed: Seed,
     /// What it boots from.
     pub root: Root,
+    /// Name of the volume that it boots from, if it is one.
+    pub root_volume: Option<String>,
+    /// Hardware address of its network card.
+    pub mac: String,
     /// Data disks in the order of the VM's spec.
     pub disks: Vec<GuestDisk>,
+    /// Memory in MiB; simulated guests need none.
+    pub memory: u64,
     /// Free bytes on the root file system.
     pub root_space: u64,
     /// Seed of everything random in this boot.
@@ -100,6 +108,13 @@ pub enum Request {
     Poweroff,
     /// It wants to start again.
     Reboot,
+    /// It starts again in place, and did not ask.
+    Rebooted,
+    /// It is off: switched off by itself if `clean`, else its hypervisor died.
+    Off {
+        /// By itself.
+        clean: bool,
+    },
     /// A disk failed and the error policy stopped the guest.
     IoError,
 }
@@ -113,6 +128,9 @@ pub enum Dial {
     /// The guest answers, the port is closed.
     #[error("connection refused")]
     Refused,
+    /// The guest was there and does not answer.
+    #[error("connection timed out")]
+    TimedOut,
 }
 
 /// A guest with power. Without an operating system on its root volume it answers nobody.

@@ -31,7 +31,7 @@ impl Planted {
     }
 
     /// Whether the agent that the image carries does not run (fault `agent-missing`).
-    pub(super) fn agent_missing(&self) -> bool {
+    pub(in crate::lab) fn agent_missing(&self) -> bool {
         self.board.armed(Fault::AgentMissing)
     }
 
@@ -64,7 +64,7 @@ impl Planted {
 
     /// Whether cloud-init takes the guest for a new instance although its seed is the old one
     /// (fault `new-identity-on-target`).
-    pub(super) fn new_instance(&self) -> bool {
+    pub(in crate::lab) fn new_instance(&self) -> bool {
         self.on(Site::Secondary, Fault::NewIdentity)
     }
 

@@ -255,6 +255,7 @@ mod tests {
         let (asks, requests) = mpsc::unbounded_channel();
         let disk = GuestDisk {
             name: "vdb".into(),
+            volume: "data".into(),
             serial: "s".into(),
             read_only: false,
             errors,

@@ -46,7 +46,10 @@ fn spec(root: Root, instance: &str) -> Spec {
             public_keys: Vec::new(),
         },
         root,
+        root_volume: None,
+        mac: "02:00:00:00:00:01".into(),
         disks: Vec::new(),
+        memory: 0,
         root_space: 1 << 30,
         entropy: 7,
         planted: Planted::default(),
@@ -229,6 +232,7 @@ async fn the_probe_writes_until_the_power_goes_and_the_next_boot_reads_it_back()
         let mut spec = spec(Root::Ephemeral(Os::from_reference("fedora")), "i");
         spec.disks = vec![GuestDisk {
             name: "vdb".into(),
+            volume: "data".into(),
             serial: "data".into(),
             read_only: false,
             errors: ErrorPolicy::Stop,

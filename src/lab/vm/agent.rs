@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::Guests;
 use super::condition::{self, Condition, Times};
 use super::domain::Domain;
 use super::guest::AgentReport;
@@ -13,26 +14,45 @@ use super::site::{Ctx, Work, seconds, settle};
 use crate::lab::api::{Part, meta};
 use crate::lab::faults::Fault;
 
-/// The agent of a guest was asked; writes what it said and, while it answers, asks again only when
-/// the frozen state is to change.
+/// Asks the agent of a guest and writes what it said. A simulated guest's agent is asked again only
+/// when what it says is to change, a real one on and on, as virt-launcher does.
 pub(super) fn report(ctx: &Ctx, uid: &str) {
     let Some(domain) = ctx.domain(uid).filter(|domain| !domain.ended()) else {
         return;
     };
-    let Some(guest) = domain.guest().filter(|guest| guest.agent()) else {
+    let Some(guest) = domain.guest() else {
         return;
     };
     let site = Arc::clone(ctx);
     ctx.tracker.spawn(async move {
-        if let Some(said) = guest.report().await {
-            write(&site, &domain, &said);
+        let said = if guest.agent() {
+            guest.report().await
+        } else {
+            None
+        };
+        match said {
+            Some(said) => write(&site, &domain, &said),
+            None if domain.agent_seen(false) => gone(&site, &domain),
+            None => {}
+        }
+        if matches!(site.guests, Guests::Real(_)) && !domain.ended() {
+            ask_later(&site, &domain.uid);
         }
     });
 }
 
+/// The agent of a guest answers no more.
+pub(super) fn gone(ctx: &Ctx, domain: &Domain) {
+    let (namespace, name) = &domain.vmi;
+    let written = ctx.store.modify(VMI, namespace, name, Part::Any, |vmi| {
+        condition::remove(vmi, "AgentConnected");
+    });
+    settle("a guest's agent that went", written);
+}
+
 /// Writes what the agent said into the VMI.
 fn write(ctx: &Ctx, domain: &Domain, said: &AgentReport) {
-    domain.agent_up();
+    domain.agent_seen(true);
     let (namespace, name) = &domain.vmi;
     let written = ctx.store.modify(VMI, namespace, name, Part::Any, |vmi| {
         if phase(vmi) != "Running" || meta::uid(vmi) != domain.uid {

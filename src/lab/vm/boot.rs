@@ -1,5 +1,7 @@
 //! What the hypervisor hands to a guest: read from the VMI's spec, its Secrets, its volumes.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use serde_json::Value;
 
@@ -12,6 +14,7 @@ use crate::lab::faults::Fault;
 use crate::lab::guest::cloudinit::Seed;
 use crate::lab::guest::image::Os;
 use crate::lab::guest::{ErrorPolicy, GuestDisk, Planted, Root, Spec};
+use crate::probe::disk::Disk;
 
 /// Free bytes on a root file system unless the VMI says otherwise.
 const ROOT_SPACE: u64 = 2 << 30;
@@ -27,6 +30,7 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
     let attached = chosen(ctx, vmi, domain);
     let devices = items(vmi, "/spec/domain/devices/disks");
     let mut root = Root::Missing;
+    let mut root_volume = None;
     let mut disks = Vec::new();
     let mut letter = b'a';
     for device in in_boot_order(devices) {
@@ -53,6 +57,7 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
             }
         } else if let Some(open) = open(volume) {
             if matches!(root, Root::Missing) {
+                root_volume = Some(open.volume);
                 root = Root::Volume(open.disk);
             } else {
                 disks.push(data_disk(device, name, open));
@@ -61,20 +66,52 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
     }
     if wrong_guest(ctx) && attached_as_specified(&attached, domain) {
         // No other VM to take the volumes of: a foreign machine comes up all the same.
-        root = Root::Ephemeral(Os::from_reference("fedora"));
+        (root, root_volume) = (Root::Ephemeral(Os::from_reference("fedora")), None);
     }
     Spec {
         uid: domain.uid.clone(),
+        memory: memory(vmi),
         hostname: hostname(vmi),
         seed: seed(ctx, vmi),
         root,
+        root_volume,
+        mac: mac(vmi),
         disks,
         root_space: meta::annotation(vmi, ROOT_SPACE_ANNOTATION)
             .and_then(|text| text.parse().ok())
             .unwrap_or(ROOT_SPACE),
         entropy: ctx.seed.wrapping_add(boot),
-        planted: Planted::new(std::sync::Arc::clone(&ctx.board), ctx.site, boot),
+        planted: Planted::new(Arc::clone(&ctx.board), ctx.site, boot),
     }
+}
+
+/// The hardware address of the first network card: as the spec says, or a locally administered one
+/// that stays with the VMI.
+pub(super) fn mac(vmi: &Value) -> String {
+    let given = vmi.pointer("/spec/domain/devices/interfaces/0/macAddress");
+    if let Some(given) = given.and_then(Value::as_str) {
+        return given.to_owned();
+    }
+    let hash = blake3::hash(meta::uid(vmi).as_bytes());
+    let b = hash.as_bytes();
+    format!(
+        "02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
+        b[0], b[1], b[2], b[3], b[4]
+    )
+}
+
+/// Guest memory in MiB; what virt-api fills in is always there.
+fn memory(vmi: &Value) -> u64 {
+    let memory = vmi.pointer("/spec/domain/memory/guest");
+    memory.map_or(0, super::schedule::bytes) >> 20
+}
+
+/// The devices of volumes that a node opened, by volume name.
+pub(super) fn devices_of(attached: &[Attached]) -> Vec<(String, Arc<dyn Disk>)> {
+    let opened = attached.iter();
+    opened
+        .map(|open| (open.volume.clone(), Arc::clone(&open.disk)))
+        .collect()
 }
 
 /// Images named `blank` hold an empty disk, as the one of the recordings.
@@ -87,6 +124,7 @@ fn data_disk(device: &Value, name: String, open: Attached) -> GuestDisk {
     let serial = device["serial"].as_str().unwrap_or_default();
     GuestDisk {
         name,
+        volume: open.volume,
         // virtio-blk shows the first 20 bytes.
         serial: serial.chars().take(20).collect(),
         read_only: device.pointer("/disk/readonly") == Some(&Value::Bool(true)),

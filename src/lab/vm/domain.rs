@@ -45,6 +45,7 @@ pub(super) struct Domain {
     guest: Mutex<Option<Arc<dyn Guest>>>,
     /// Boots so far, so that each gets its own entropy.
     pub(super) boots: AtomicU64,
+    starting: AtomicBool,
     stopping: AtomicBool,
     agent: AtomicBool,
     ended: AtomicBool,
@@ -61,6 +62,7 @@ impl Domain {
             attached,
             guest: Mutex::new(None),
             boots: AtomicU64::new(0),
+            starting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             agent: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -115,6 +117,16 @@ impl Domain {
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
     }
 
+    /// Notes that its guest is being started; true for the first who asks.
+    pub(super) fn begin_start(&self) -> bool {
+        !self.starting.swap(true, Ordering::AcqRel)
+    }
+
+    /// Its guest could not be started, so somebody else may try.
+    pub(super) fn not_started(&self) {
+        self.starting.store(false, Ordering::Release);
+    }
+
     /// Whether it was told to stop; true for the first who asks.
     pub(super) fn begin_stop(&self) -> bool {
         !self.stopping.swap(true, Ordering::AcqRel)
@@ -130,9 +142,9 @@ impl Domain {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Notes that the agent answers.
-    pub(super) fn agent_up(&self) {
-        self.agent.store(true, Ordering::Release);
+    /// Notes whether the agent answered when it was asked; whether that is news.
+    pub(super) fn agent_seen(&self, answers: bool) -> bool {
+        self.agent.swap(answers, Ordering::AcqRel) != answers
     }
 
     /// Whether the agent answers, as virt-handler knows.

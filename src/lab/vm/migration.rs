@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::condition::{self, Condition, Times};
-use super::domain::Place;
+use super::domain::{Attached, Place};
 use super::instance::advance;
 use super::keys::{MIGRATION_FINALIZER, NODE_LABEL, OBSERVED, POD, VMI, VMIM, is_final, phase};
-use super::launcher;
 use super::machine::observed;
 use super::site::{Ctx, Key, Work, key, settle};
 use super::vmi;
+use super::{launcher, real};
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 
 /// Annotation of a target pod: the node that it must not land on.
@@ -100,7 +100,7 @@ fn job_of(ctx: &Ctx, pod: &Value) -> Option<Arc<Value>> {
 }
 
 /// The target pod runs: the copying begins.
-pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place) {
+pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<Attached>) {
     let Some(job) = job_of(ctx, pod).filter(|job| !is_final(job)) else {
         return;
     };
@@ -134,7 +134,15 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place) {
         vmi["status"]["migrationState"] = state.clone();
     });
     settle("a migration's state", written);
-    ctx.after(ctx.timing.migration, Work::Migrated((namespace, name)));
+    let job = (namespace, name);
+    let guest = domain.guest();
+    match guest.as_ref().and_then(|guest| guest.real()) {
+        None => ctx.after(ctx.timing.migration, Work::Migrated(job)),
+        Some(machine) => {
+            let (machine, node) = (Arc::clone(machine), place.node.clone());
+            real::migrate(ctx, job, &domain, machine, node, attached);
+        }
+    }
 }
 
 /// The copying is over: the guest goes on at the target.
@@ -193,6 +201,40 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
     Ok(())
 }
 
+/// The copying failed: the guest goes on where it is.
+pub(super) fn broke(ctx: &Ctx, (namespace, name): &Key, why: &str) -> Result<(), ApiError> {
+    let Some(job) = ctx
+        .store
+        .get(VMIM, namespace, name)
+        .filter(|job| !is_final(job))
+    else {
+        return Ok(());
+    };
+    let vmi_name = meta::text(&job, "/spec/vmiName");
+    if let Some(vmi) = ctx.store.get(VMI, namespace, vmi_name) {
+        vmi::modify(ctx, &vmi, |vmi| {
+            let state = &mut vmi["status"]["migrationState"];
+            state["endTimestamp"] = json!(meta::now());
+            state["completed"] = json!(true);
+            state["failed"] = json!(true);
+            state["failureReason"] = json!(why);
+        })?;
+    }
+    fail(ctx, &job, why)
+}
+
+/// A target pod went while the guest was on its way to it.
+pub(super) fn target_gone(ctx: &Ctx, pod: &Value) {
+    if job_of(ctx, pod).is_none_or(|job| is_final(&job)) {
+        return;
+    }
+    let uid = meta::label(pod, super::keys::CREATED_BY).unwrap_or_default();
+    let guest = ctx.domain(uid).and_then(|domain| domain.guest());
+    if let Some(machine) = guest.as_ref().and_then(|guest| guest.real()) {
+        machine.lose_target();
+    }
+}
+
 fn target_pods(ctx: &Ctx, job: &Value) -> Vec<Arc<Value>> {
     ctx.store
         .list(POD, Some(meta::namespace(job)))
@@ -224,6 +266,12 @@ fn drop_target(ctx: &Ctx, job: &Value) {
 /// Deleting the job cancels the migration. A cancelled one is completed *and* failed.
 fn cancel(ctx: &Ctx, job: &Value, vmi: Option<&Value>) -> Result<(), ApiError> {
     let (namespace, name) = key(job);
+    let guest = vmi
+        .and_then(|vmi| ctx.domain(meta::uid(vmi)))
+        .and_then(|domain| domain.guest());
+    if let Some(machine) = guest.as_ref().and_then(|guest| guest.real()) {
+        machine.abort_migration();
+    }
     drop_target(ctx, job);
     ctx.store
         .modify(VMIM, &namespace, &name, Part::Status, |job| {

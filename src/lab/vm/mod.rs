@@ -21,6 +21,7 @@ mod migration;
 mod node;
 mod power;
 mod printable;
+mod real;
 mod report;
 mod schedule;
 mod seed;
@@ -46,6 +47,7 @@ use crate::lab::api::{ApiError, Change, ChangeKind, Store, meta};
 use crate::lab::array::Array;
 use crate::lab::clock::LabClock;
 use crate::lab::faults::Board;
+use crate::lab::qemu::Hypervisor;
 pub use guest::Guest;
 use keys::{DV, POD, PVC, VM, VMI, VMIM, claim_of, items, phase};
 pub use seed::seed;
@@ -53,6 +55,15 @@ pub use site::Timing;
 use site::{Ctx, Inner, Key, Work, key};
 use subresources::Subresources;
 use webhooks::Webhooks;
+
+/// What runs in the domains of a site.
+#[derive(Debug, Clone)]
+pub enum Guests {
+    /// Simulated guests in this process.
+    Simulated,
+    /// Real kernels under QEMU.
+    Real(Arc<Hypervisor>),
+}
 
 /// What a site's KubeVirt is made of.
 pub struct Setup {
@@ -68,6 +79,8 @@ pub struct Setup {
     pub board: Arc<Board>,
     /// How long things take.
     pub timing: Timing,
+    /// What runs in its domains.
+    pub guests: Guests,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -193,6 +206,7 @@ fn act(ctx: &Ctx, work: Work) -> Result<(), ApiError> {
         Work::PodStarted(key) => node::pod_started(ctx, &key),
         Work::PodStopped(key) => node::pod_stopped(ctx, &key),
         Work::DomainStart(uid) => node::start(ctx, &uid),
+        Work::DomainStarted(uid) => node::started(ctx, &uid),
         Work::GuestUp(uid) => {
             node::guest_up(ctx, &uid);
             Ok(())
@@ -205,6 +219,7 @@ fn act(ctx: &Ctx, work: Work) -> Result<(), ApiError> {
         Work::DomainStopped(uid, clean) => node::stopped(ctx, &uid, clean),
         Work::GraceOver(uid) => node::grace_over(ctx, &uid),
         Work::Migrated(key) => migration::finish(ctx, &key),
+        Work::MigrationFailed(key, why) => migration::broke(ctx, &key, &why),
     }
 }
 

@@ -11,15 +11,15 @@ use super::condition::{self, Condition, Times};
 use super::domain::{Domain, Place};
 use super::guest::Guest;
 use super::keys::{POD, VMI, items, phase};
-use super::linger;
 use super::site::{Ctx, Key, Work, key, settle};
+use super::{Guests, linger, real};
 use super::{report, schedule, vmi};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::{Fault, Moment};
 use crate::lab::guest::{Guest as Simulated, Request};
 
-const HANDLER: &str = "virt-handler";
+pub(super) const HANDLER: &str = "virt-handler";
 
 /// Looks at a launcher pod and brings it a step on.
 pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError> {
@@ -92,7 +92,7 @@ pub(super) fn pod_started(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
     let ip = place.ip.to_string();
     let target = meta::label(&pod, "kubevirt.io/migrationJobUID").is_some();
     if target {
-        super::migration::target_ready(ctx, &pod, &place);
+        super::migration::target_ready(ctx, &pod, &place, attached);
     } else {
         let vmi_key = (namespace.clone(), vmi_name.to_owned());
         ctx.put_domain(Domain::new(uid, vmi_key, place, attached));
@@ -148,10 +148,26 @@ pub(super) fn start(ctx: &Ctx, uid: &str) -> Result<(), ApiError> {
     if domain.guest().is_some() || meta::deleting(&vmi) {
         return Ok(());
     }
-    if boot_guest(ctx, &vmi, &domain) {
-        report::started(ctx, &vmi, &domain)?;
+    match &ctx.guests {
+        Guests::Simulated if boot_guest(ctx, &vmi, &domain) => report::started(ctx, &vmi, &domain),
+        Guests::Simulated => Ok(()),
+        Guests::Real(hypervisor) => {
+            real::launch(ctx, hypervisor, &vmi, domain);
+            Ok(())
+        }
     }
-    Ok(())
+}
+
+/// The guest of a domain was started.
+pub(super) fn started(ctx: &Ctx, uid: &str) -> Result<(), ApiError> {
+    let Some(domain) = ctx.domain(uid).filter(|domain| !domain.ended()) else {
+        return Ok(());
+    };
+    let (namespace, name) = &domain.vmi;
+    match ctx.store.get(VMI, namespace, name) {
+        Some(vmi) if meta::uid(&vmi) == uid => report::started(ctx, &vmi, &domain),
+        _ => Ok(()),
+    }
 }
 
 /// Boots the guest of a domain, for the first time or again. False when its root volume failed.
@@ -169,18 +185,8 @@ fn boot_guest(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> bool {
             return false;
         }
     };
-    if let Some(mut requests) = guest.requests() {
-        let (site, uid) = (Arc::clone(ctx), domain.uid.clone());
-        ctx.tracker.spawn(async move {
-            loop {
-                let request = tokio::select! {
-                    () = site.token.cancelled() => return,
-                    request = requests.recv() => request,
-                };
-                let Some(request) = request else { return };
-                site.push(Work::Guest(uid.clone(), request));
-            }
-        });
+    if let Some(requests) = guest.requests() {
+        listen(ctx, domain, requests);
     }
     domain.started(Arc::new(guest));
     if ctx.site == Site::Secondary {
@@ -188,6 +194,25 @@ fn boot_guest(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> bool {
     }
     ctx.after(ctx.timing.guest_boot, Work::GuestUp(domain.uid.clone()));
     true
+}
+
+/// Takes what a guest asks for to the controllers.
+pub(super) fn listen(
+    ctx: &Ctx,
+    domain: &Domain,
+    mut requests: tokio::sync::mpsc::UnboundedReceiver<Request>,
+) {
+    let (site, uid) = (Arc::clone(ctx), domain.uid.clone());
+    ctx.tracker.spawn(async move {
+        loop {
+            let request = tokio::select! {
+                () = site.token.cancelled() => return,
+                request = requests.recv() => request,
+            };
+            let Some(request) = request else { return };
+            site.push(Work::Guest(uid.clone(), request));
+        }
+    });
 }
 
 /// The guest's operating system came up.
@@ -365,6 +390,7 @@ pub(super) fn pod_stopped(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
 /// A launcher pod is gone from the API. If its domain still runs, somebody forced it: the node kills
 /// the domain with the pod.
 pub(super) fn pod_gone(ctx: &Ctx, pod: &Value) -> Result<(), ApiError> {
+    super::migration::target_gone(ctx, pod);
     let Some(domain) = domain_of(ctx, pod) else {
         return Ok(());
     };
@@ -400,6 +426,11 @@ pub(super) fn guest_asks(ctx: &Ctx, uid: &str, request: Request) -> Result<(), A
             reboot(ctx, &domain, false);
             Ok(())
         }
+        Request::Rebooted => {
+            super::agent::gone(ctx, &domain);
+            Ok(())
+        }
+        Request::Off { clean } => stopped(ctx, uid, clean),
         Request::IoError => paused_by_error(ctx, &domain),
     }
 }
@@ -441,7 +472,7 @@ pub(super) fn reboot(ctx: &Ctx, domain: &Arc<Domain>, hard: bool) {
             site.clock.pass(site.timing.guest_stop).await;
         }
         if old.reboot(hard).await {
-            agent_gone(&site, &domain);
+            super::agent::gone(&site, &domain);
             return;
         }
         let again = {
@@ -455,15 +486,7 @@ pub(super) fn reboot(ctx: &Ctx, domain: &Arc<Domain>, hard: bool) {
             .await
         };
         if matches!(again, Ok(true)) {
-            agent_gone(&site, &domain);
+            super::agent::gone(&site, &domain);
         }
     });
-}
-
-fn agent_gone(ctx: &Ctx, domain: &Domain) {
-    let (namespace, name) = &domain.vmi;
-    let written = ctx.store.modify(VMI, namespace, name, Part::Any, |vmi| {
-        condition::remove(vmi, "AgentConnected");
-    });
-    settle("a rebooting guest's agent", written);
 }

@@ -54,21 +54,17 @@ pub(super) fn started(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Result<(), Api
     );
     let statuses = volume_statuses(ctx, vmi, true);
     let ip = domain.place().ip.to_string();
-    let given = vmi
-        .pointer("/spec/domain/devices/interfaces/0/macAddress")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let mac = super::boot::mac(vmi);
     modify(ctx, vmi, |vmi| {
         if phase(vmi) != "Scheduled" {
             return;
         }
-        let uid = meta::uid(vmi).to_owned();
         if let Some(first) = vmi.pointer_mut("/status/interfaces/0") {
             first["infoSource"] = json!("domain");
             first["ipAddress"] = json!(ip);
             first["ipAddresses"] = json!([ip]);
             first["linkState"] = json!("up");
-            first["mac"] = json!(given.clone().unwrap_or_else(|| mac(&uid)));
+            first["mac"] = json!(mac);
             first["queueCount"] = json!(1);
         }
         vmi["status"]["machine"] = json!({"type": "pc-q35-10.0"});
@@ -83,16 +79,6 @@ pub(super) fn started(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Result<(), Api
         HANDLER,
     );
     Ok(())
-}
-
-/// A locally administered address that stays with the VMI.
-fn mac(uid: &str) -> String {
-    let hash = blake3::hash(uid.as_bytes());
-    let b = hash.as_bytes();
-    format!(
-        "02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
-        b[0], b[1], b[2], b[3], b[4]
-    )
 }
 
 /// A domain ended; `clean` if its guest switched itself off.

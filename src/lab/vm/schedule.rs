@@ -14,7 +14,8 @@ use crate::lab::world;
 /// Memory that a node has for guests.
 const NODE_MEMORY: u64 = 512 << 30;
 
-fn bytes(quantity: &Value) -> u64 {
+/// A quantity in bytes; one that does not parse is nothing.
+pub(super) fn bytes(quantity: &Value) -> u64 {
     let text = quantity.as_str().unwrap_or("0");
     let digits = text
         .find(|c: char| !c.is_ascii_digit())

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Setup;
 use super::domain::Domain;
+use super::{Guests, Setup};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, Store, meta};
 use crate::lab::array::Array;
@@ -60,6 +60,25 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    /// What a node takes under real guests, in true time: they boot, shut down and freeze at their own
+    /// pace, so only what is the control plane's remains, shorter than on a cluster where nothing
+    /// rests on it. The agent is polled as often as virt-launcher polls it.
+    pub fn real() -> Self {
+        Self {
+            pod_start: Duration::from_millis(200),
+            domain_start: Duration::from_millis(200),
+            guest_boot: Duration::ZERO,
+            agent_lag: Duration::from_secs(5),
+            guest_stop: Duration::ZERO,
+            pod_stop: Duration::from_millis(200),
+            attach_retry: Duration::from_secs(1),
+            migration: Duration::ZERO,
+            freeze: Duration::ZERO,
+        }
+    }
+}
+
 /// An object by namespace and name.
 pub(super) type Key = (String, String);
 
@@ -88,6 +107,8 @@ pub(super) enum Work {
     PodStopped(Key),
     /// The domain of a VMI (by UID) is to be started.
     DomainStart(String),
+    /// It was started.
+    DomainStarted(String),
     /// The guest's operating system answers.
     GuestUp(String),
     /// The agent of a guest answers.
@@ -100,6 +121,8 @@ pub(super) enum Work {
     GraceOver(String),
     /// A migration's copying is over.
     Migrated(Key),
+    /// A migration's copying failed, and why.
+    MigrationFailed(Key, String),
 }
 
 /// One site's shared state.
@@ -110,6 +133,7 @@ pub(super) struct Inner {
     pub(super) clock: LabClock,
     pub(super) board: Arc<Board>,
     pub(super) timing: Timing,
+    pub(super) guests: Guests,
     pub(super) seed: u64,
     pub(super) powered: AtomicBool,
     /// UID of the VM that fault `leftover-after-cleanup` struck.
@@ -138,6 +162,7 @@ impl Inner {
             clock: setup.clock,
             board: setup.board,
             timing: setup.timing,
+            guests: setup.guests,
             seed: setup.seed,
             powered: AtomicBool::new(true),
             leftover: Mutex::default(),

@@ -3,13 +3,17 @@
 //! Contract: each call means the same whether the guest is simulated or real. What takes time in a
 //! guest is awaited; what a node knows or does by itself is not.
 
+mod real;
 mod simulated;
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
-use serde_json::Value;
 use tokio::io::DuplexStream;
 
 use crate::lab::guest::Dial;
+use crate::lab::qemu::Machine;
+pub use crate::lab::qemu::{AgentReport, FileSystem};
 
 /// A started guest.
 pub trait Guest: Send + Sync {
@@ -35,7 +39,7 @@ pub trait Guest: Send + Sync {
     fn frozen(&self) -> bool;
 
     /// What its serial console has to show to somebody who attaches.
-    fn console(&self) -> Vec<u8>;
+    fn console(&self) -> BoxFuture<'_, Vec<u8>>;
 
     /// Cuts the power: no further access to any disk, streams fall silent. Blocks for the access that
     /// is under way.
@@ -70,44 +74,9 @@ pub trait Guest: Send + Sync {
 
     /// The safety timer of a freeze ran out; whether the freeze still held, and was ended.
     fn expire(&self, freeze: u64) -> BoxFuture<'_, bool>;
-}
 
-/// What the guest agent told when it was asked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AgentReport {
-    /// Version of the agent.
-    pub version: String,
-    /// The commands that it knows, and whether each is enabled.
-    pub commands: Vec<(String, bool)>,
-    /// Whether it says that file systems are frozen.
-    pub frozen: bool,
-    /// The host name.
-    pub hostname: Option<String>,
-    /// Name of the time zone and offset in seconds.
-    pub timezone: String,
-    /// Who is logged in, as `userList` has it.
-    pub users: Value,
-    /// `status.guestOSInfo` of the VMI.
-    pub os: Value,
-    /// What is mounted; `filesystemlist`.
-    pub file_systems: Vec<FileSystem>,
-    /// Name of the first network interface, if the agent tells interfaces.
-    pub interface: Option<String>,
-}
-
-/// A mounted file system as the agent tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSystem {
-    /// Block device, such as `vda1`.
-    pub disk_name: String,
-    /// Where it is mounted.
-    pub mount_point: String,
-    /// Its type.
-    pub kind: String,
-    /// Bytes used.
-    pub used: u64,
-    /// Bytes in all.
-    pub total: u64,
-    /// Serials of the disks that it lies on.
-    pub serials: Vec<String>,
+    /// The machine, if it is real: only such a one is moved by its hypervisor.
+    fn real(&self) -> Option<&Arc<Machine>> {
+        None
+    }
 }

@@ -42,8 +42,8 @@ impl Guest for Arc<Simulated> {
         self.freezer().frozen()
     }
 
-    fn console(&self) -> Vec<u8> {
-        self.as_ref().console().into_bytes()
+    fn console(&self) -> BoxFuture<'_, Vec<u8>> {
+        ready(self.as_ref().console().into_bytes()).boxed()
     }
 
     fn power_cut(&self) {

@@ -125,8 +125,8 @@ async fn get(
         },
         (Owner::Machine, _) => lifecycle::expanded(call),
         (Owner::Instance, "portforward") => stream::port_forward(call, request, rest).await,
-        (Owner::Instance, "console") => stream::terminal(call, request, sub),
-        (Owner::Instance, "vnc") if rest.is_empty() => stream::terminal(call, request, sub),
+        (Owner::Instance, "console") => stream::terminal(call, request, sub).await,
+        (Owner::Instance, "vnc") if rest.is_empty() => stream::terminal(call, request, sub).await,
         (Owner::Instance, "vnc") => reply::text(500, "Internal error occurred: no screen"),
         (Owner::Instance, _) => agent::get(call, sub).await,
     }

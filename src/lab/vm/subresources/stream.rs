@@ -102,7 +102,11 @@ fn flap(ctx: &Ctx) -> Option<Duration> {
 }
 
 /// Answers a console or vnc of a VMI.
-pub(super) fn terminal(call: &Call<'_>, request: Request<Incoming>, sub: &str) -> Response<Body> {
+pub(super) async fn terminal(
+    call: &Call<'_>,
+    request: Request<Incoming>,
+    sub: &str,
+) -> Response<Body> {
     let Some(vmi) = call.ctx.store.get(VMI, call.namespace, call.name) else {
         return reply::refused(&ApiError::not_found(SINGULAR, call.name));
     };
@@ -121,7 +125,10 @@ pub(super) fn terminal(call: &Call<'_>, request: Request<Incoming>, sub: &str) -
             .ctx
             .domain(meta::uid(&vmi))
             .and_then(|domain| domain.guest());
-        guest.map_or_else(Vec::new, |guest| guest.console())
+        match guest {
+            Some(guest) => guest.console().await,
+            None => Vec::new(),
+        }
     };
     // The recorded console of a guest without an operating system stays silent for clients that
     // attach late; only a booted one has a prompt to repeat.

@@ -52,6 +52,7 @@ impl Rig {
             clock,
             board: Arc::clone(&board),
             timing: Timing::default(),
+            guests: Guests::Simulated,
             seed: 7,
         };
         let kubevirt = KubeVirt::start(setup, &TaskTracker::new(), &token);

@@ -1,0 +1,132 @@
+//! Real guests for a lab: what they need of this machine is looked for before anything starts.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::args::{Accel, Format, GuestArgs, GuestKind, ImageBuild, ImageVerb, Layer};
+use super::exit::Exit;
+use super::output::{columns, line, note, raw};
+use crate::lab::Guests;
+use crate::lab::qemu::host::{self, Host, Wish};
+use crate::lab::qemu::image::{self, BuildOptions, Clean, Image, ImageError};
+use crate::lab::qemu::{Config, Hypervisor, Sessions};
+use crate::run::RunError;
+
+/// The guests of a lab whose files go to `dir`.
+pub(super) async fn of(args: &GuestArgs, dir: &Path) -> anyhow::Result<Guests> {
+    if args.guests == GuestKind::Sim {
+        return Ok(Guests::Simulated);
+    }
+    let host = Host::find(None).await.map_err(missing)?;
+    let image = match (&args.kernel, &args.initrd) {
+        (Some(kernel), Some(initrd)) => Image::own(kernel, initrd).map_err(missing)?,
+        _ => built(BTreeSet::new(), false).await?,
+    };
+    let wish = match args.accel {
+        Accel::Auto => Wish::Auto,
+        Accel::Kvm => Wish::Kvm,
+        Accel::Tcg => Wish::Tcg,
+    };
+    let accel = host::accel(&host, wish).await.map_err(missing)?;
+    if args.accel == Accel::Auto && accel == host::Accel::Tcg {
+        note("guests are emulated: KVM runs none here")?;
+    }
+    let config = Config {
+        host,
+        accel,
+        image,
+        dir: dir.to_owned(),
+        sessions: if args.sessions_survive {
+            Sessions::Survive
+        } else {
+            Sessions::Break
+        },
+    };
+    Ok(Guests::Real(Hypervisor::new(config).map_err(missing)?))
+}
+
+/// What this machine lacks is not met before anything was done.
+fn missing(error: impl std::fmt::Display) -> RunError {
+    RunError::Preflight(format!("  real guests: {error}"))
+}
+
+/// The image of these layers, built if it is not in the cache.
+async fn built(layers: BTreeSet<image::Layer>, refresh: bool) -> anyhow::Result<Image> {
+    let options = BuildOptions {
+        layers,
+        cache: image::default_cache().map_err(missing)?,
+        refresh,
+    };
+    let (said, mut heard) = tokio::sync::mpsc::unbounded_channel::<String>();
+    let building = tokio::task::spawn_blocking(move || {
+        // Whoever listens may be gone; the image is built all the same.
+        image::build(&options, &mut |words| drop(said.send(words.to_owned())))
+    });
+    while let Some(words) = heard.recv().await {
+        note(format_args!("guest image: {words}"))?;
+    }
+    Ok(building
+        .await
+        .context("building the guest image")?
+        .map_err(missing)?)
+}
+
+/// `lab image`.
+pub(super) async fn image(verb: ImageVerb, format: Format) -> anyhow::Result<Exit> {
+    match verb {
+        ImageVerb::Build(build) => {
+            show(&[make(&build).await?], format)?;
+        }
+        ImageVerb::List => {
+            let cache = image::default_cache().map_err(missing)?;
+            show(&image::list(&cache).map_err(unreadable)?, format)?;
+        }
+        ImageVerb::Clean => {
+            let cache = image::default_cache().map_err(missing)?;
+            let removed = image::clean(&cache, Clean::All).map_err(unreadable)?;
+            line(format_args!(
+                "removed {} images and {} packages, {} MiB",
+                removed.images.len(),
+                removed.packages,
+                removed.bytes >> 20
+            ))?;
+        }
+    }
+    Ok(Exit::Pass)
+}
+
+async fn make(build: &ImageBuild) -> anyhow::Result<Image> {
+    let layers = build.layer.iter().map(|layer| match layer {
+        Layer::Sqlite => image::Layer::Sqlite,
+        Layer::Postgres => image::Layer::Postgres,
+        Layer::Bench => image::Layer::Bench,
+    });
+    built(layers.collect(), build.refresh).await
+}
+
+fn unreadable(error: ImageError) -> RunError {
+    RunError::usage(error)
+}
+
+fn show(images: &[Image], format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return Ok(line(serde_json::to_string(images)?)?);
+    }
+    let rows = images.iter().map(|image| {
+        let layers: Vec<_> = image.layers.iter().map(|layer| layer.name()).collect();
+        vec![
+            image.id.get(..12).unwrap_or(&image.id).to_owned(),
+            if layers.is_empty() {
+                "plain".to_owned()
+            } else {
+                layers.join(", ")
+            },
+            format!("{} MiB", image.bytes >> 20),
+            format!("{} packages", image.packages.len()),
+            image.kernel.display().to_string(),
+        ]
+    });
+    Ok(raw(columns(&rows.collect::<Vec<_>>()))?)
+}

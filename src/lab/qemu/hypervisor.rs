@@ -1,0 +1,132 @@
+//! What starts machines: QEMU on this host, the image that they boot, and how many there is room for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::admission::{Admission, Capacity, TooLarge};
+use super::host::{Accel, Host, HostError};
+use super::image::{Image, Unfit};
+use super::machine::Machine;
+use super::nbd::ListenError;
+use super::net::SegmentError;
+use super::process::StartError;
+use crate::lab::guest::Spec;
+
+/// What becomes of TCP sessions when a guest migrates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sessions {
+    /// They break: with masquerade the guest has another address behind another pod.
+    #[default]
+    Break,
+    /// They live on, as with a binding that keeps the address.
+    Survive,
+}
+
+/// What a hypervisor is made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// QEMU.
+    pub host: Host,
+    /// Who runs the instructions.
+    pub accel: Accel,
+    /// What guests boot.
+    pub image: Image,
+    /// Where sockets, logs and consoles go, a folder for each guest. Unix sockets keep its path short.
+    pub dir: PathBuf,
+    /// What becomes of TCP sessions when a guest migrates.
+    pub sessions: Sessions,
+}
+
+/// Why a guest did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// Its root volume cannot be read.
+    #[error("the root volume cannot be read: {0}")]
+    Root(#[source] std::io::Error),
+    /// Its folder cannot be made.
+    #[error("the guest's folder cannot be made: {0}")]
+    Folder(#[source] std::io::Error),
+    /// Its hardware address is none.
+    #[error("`{0}` is no hardware address")]
+    Mac(String),
+    /// A volume was not opened on the node.
+    #[error("volume {0} is not open on the node")]
+    NoDevice(String),
+    /// What the image needs cannot be read.
+    #[error(transparent)]
+    Image(#[from] super::image::ImageError),
+    /// What it is to be told cannot be told to a guest.
+    #[error(transparent)]
+    Told(#[from] Unfit),
+    /// There will never be room.
+    #[error(transparent)]
+    Room(#[from] TooLarge),
+    /// A disk cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ListenError),
+    /// The network cannot be made.
+    #[error(transparent)]
+    Network(#[from] SegmentError),
+    /// QEMU did not start.
+    #[error(transparent)]
+    Qemu(#[from] StartError),
+    /// The task that read the root volume ended.
+    #[error("starting was given up: {0}")]
+    GivenUp(String),
+}
+
+/// Starts machines.
+#[derive(Debug)]
+pub struct Hypervisor {
+    config: Config,
+    pub(super) admission: Admission,
+    started: AtomicU64,
+}
+
+impl Hypervisor {
+    /// A hypervisor with as much room for guests as the host has now.
+    pub fn new(config: Config) -> Result<Arc<Self>, HostError> {
+        Ok(Arc::new(Self {
+            config,
+            admission: Admission::new(Capacity::of_this_host()?),
+            started: AtomicU64::new(0),
+        }))
+    }
+
+    /// Starts a guest; waits until there is room for it. When this returns, its QEMU runs.
+    pub async fn start(self: &Arc<Self>, spec: &Spec) -> Result<Arc<Machine>, LaunchError> {
+        Machine::start(self, spec).await
+    }
+
+    /// What guests boot.
+    pub(super) const fn image(&self) -> &Image {
+        &self.config.image
+    }
+
+    /// QEMU.
+    pub(super) const fn host(&self) -> &Host {
+        &self.config.host
+    }
+
+    /// Who runs the instructions.
+    pub(super) const fn accel(&self) -> Accel {
+        self.config.accel
+    }
+
+    /// What becomes of TCP sessions when a guest migrates.
+    pub(super) const fn sessions(&self) -> Sessions {
+        self.config.sessions
+    }
+
+    /// A folder that no other QEMU has.
+    pub(super) fn folder(&self) -> PathBuf {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        self.config.dir.join(format!("q{number}"))
+    }
+
+    /// Where the folders of all guests are.
+    pub fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+}

@@ -1,0 +1,95 @@
+//! Domains with real guests. Starting and moving one takes as long as it takes, so it happens beside
+//! the controllers, who hear of it as work.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+
+use super::attach::detach;
+use super::boot;
+use super::domain::{Attached, Domain};
+use super::node;
+use super::site::{Ctx, Key, Work};
+use crate::history::event::Site;
+use crate::lab::faults::Moment;
+use crate::lab::qemu::{Hypervisor, Machine};
+
+/// Starts the guest of a domain, unless that is under way.
+pub(super) fn launch(
+    ctx: &Ctx,
+    hypervisor: &Arc<Hypervisor>,
+    vmi: &Arc<Value>,
+    domain: Arc<Domain>,
+) {
+    if !domain.begin_start() {
+        return;
+    }
+    let spec = boot::spec(ctx, vmi, &domain);
+    let (site, hypervisor, vmi) = (Arc::clone(ctx), Arc::clone(hypervisor), Arc::clone(vmi));
+    ctx.tracker.spawn(async move {
+        let started = tokio::select! {
+            () = site.token.cancelled() => return,
+            started = hypervisor.start(&spec) => started,
+        };
+        match started {
+            Ok(machine) => run(&site, &domain, machine).await,
+            Err(error) => {
+                let text = format!("server error. command SyncVMI failed: {error}");
+                site.event(&vmi, "Warning", "SyncFailed", &text, node::HANDLER);
+                domain.not_started();
+                let again = Work::DomainStart(domain.uid.clone());
+                site.after(site.timing.attach_retry, again);
+            }
+        }
+    });
+}
+
+/// Puts a started guest into its domain and waits until it is up.
+async fn run(site: &Ctx, domain: &Arc<Domain>, machine: Arc<Machine>) {
+    if let Some(requests) = machine.requests() {
+        node::listen(site, domain, requests);
+    }
+    domain.started(Arc::new(Arc::clone(&machine)));
+    // Whoever ended the domain meanwhile found no guest to end.
+    if domain.ended() || !site.powered.load(Ordering::Acquire) {
+        machine.release();
+        return;
+    }
+    if site.site == Site::Secondary {
+        site.board.moment(Moment::Boot);
+    }
+    site.push(Work::DomainStarted(domain.uid.clone()));
+    tokio::select! {
+        () = site.token.cancelled() => {}
+        up = machine.ready() => if up {
+            site.push(Work::GuestUp(domain.uid.clone()));
+        }
+    }
+}
+
+/// Moves the guest of a domain to the node on which `attached` was opened for it.
+pub(super) fn migrate(
+    ctx: &Ctx,
+    job: Key,
+    domain: &Arc<Domain>,
+    machine: Arc<Machine>,
+    node: String,
+    attached: Vec<Attached>,
+) {
+    let (site, domain) = (Arc::clone(ctx), Arc::clone(domain));
+    ctx.tracker.spawn(async move {
+        let from = domain.place().node;
+        let disks = boot::devices_of(&attached);
+        match machine.migrate(disks).await {
+            Ok(()) => {
+                detach(&site, &attached, &from);
+                site.push(Work::Migrated(job));
+            }
+            Err(error) => {
+                detach(&site, &attached, &node);
+                site.push(Work::MigrationFailed(job, error.to_string()));
+            }
+        }
+    });
+}
