@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
@@ -16,6 +16,7 @@ const PAGES: [&str; 11] = [
     "docs/lab.md",
     "docs/plan.md",
     "docs/rbac.md",
+    "docs/real-guests.md",
     "docs/selftest.md",
     "docs/simulation.md",
     "docs/templates.md",

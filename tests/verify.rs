@@ -1,10 +1,13 @@
 //! A signed run directory of the built binary: one byte changed anywhere, a file cut, added, taken
 //! away or swapped, another key, a forged seal; verifying fails and says where.
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
+use program::virtproof;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use virtproof::evidence::{self, Demand, Finding, PublicKey, Signed, Verification, Weight};
@@ -14,25 +17,12 @@ use virtproof::plan::{self, Known};
 /// The seal's own files, which have no finer place than themselves.
 const WHOLE: [&str; 2] = ["manifest.sig", "manifest.pub"];
 
-fn virtproof(arguments: &[&str], dir: &Path) -> (Option<i32>, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .expect("virtproof runs");
-    let said = [done.stdout, done.stderr].concat();
-    (
-        done.status.code(),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
-}
-
 /// A folder with a key and a signed run of one VM, made once.
 fn made() -> &'static Path {
     static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
     MADE.get_or_init(|| {
         let dir = tempfile::tempdir().expect("folder");
-        let (code, said) = virtproof(&["keygen", "--out", "key"], dir.path());
+        let (code, said) = virtproof(dir.path(), &["keygen", "--out", "key"]);
         assert_eq!(code, Some(0), "{said}");
         let run = [
             "run",
@@ -50,7 +40,7 @@ fn made() -> &'static Path {
             "--out",
             "run",
         ];
-        let (code, said) = virtproof(&run, dir.path());
+        let (code, said) = virtproof(dir.path(), &run);
         assert_eq!(code, Some(0), "{said}");
         dir
     })
@@ -320,7 +310,7 @@ fn missing_added_and_swapped_files_are_named() {
 
 #[test]
 fn only_the_expected_key_will_do() {
-    let (code, said) = virtproof(&["keygen", "--out", "other"], made());
+    let (code, said) = virtproof(made(), &["keygen", "--out", "other"]);
     assert_eq!(code, Some(0), "{said}");
     let bundle = Bundle::copy();
     let verified = bundle.verify(&key("other.pub"));
@@ -375,7 +365,7 @@ fn the_command_says_where_and_ends_with_its_code() {
     let bundle = Bundle::copy();
     let public = made().join("key.pub");
     let public = public.to_str().expect("UTF-8");
-    let run = |arguments: &[&str]| virtproof(arguments, bundle.dir.path());
+    let run = |arguments: &[&str]| virtproof(bundle.dir.path(), arguments);
     let (code, said) = run(&["verify", ".", "--key", public]);
     assert_eq!(code, Some(0), "{said}");
     assert!(

@@ -282,7 +282,8 @@ pub struct Explain {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  virtproof selftest\n  virtproof selftest --only D1 --seeds 5\n  \
-    virtproof selftest --only 'F*' --out matrix/"
+    virtproof selftest --only 'F*' --out matrix/\n  \
+    virtproof selftest --guests qemu --jobs 1 --only D1"
 )]
 pub struct Selftest {
     /// Only rows that match this glob by fault name, catalogue entry (16, F16) or check (D1); may be
@@ -304,6 +305,9 @@ pub struct Selftest {
     /// Keep the evidence of every row.
     #[arg(long)]
     pub keep: bool,
+    /// What runs in the simulated sites' VMs.
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = GuestKind::Sim)]
+    pub guests: GuestKind,
     /// How many simulated histories of each kind are judged too; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub histories: u64,

@@ -9,9 +9,10 @@ use super::args::{Accel, Format, GuestArgs, GuestKind, ImageBuild, ImageVerb, La
 use super::exit::Exit;
 use super::output::{columns, line, note, raw};
 use crate::lab::Guests;
+use crate::lab::control;
 use crate::lab::qemu::host::{self, Host, Wish};
 use crate::lab::qemu::image::{self, BuildOptions, Clean, Image, ImageError};
-use crate::lab::qemu::{Config, Hypervisor, Sessions};
+use crate::lab::qemu::{CONSOLE_FILE, Config, Hypervisor, Sessions, orphans};
 use crate::run::RunError;
 
 /// The guests of a lab whose files go to `dir`.
@@ -129,4 +130,38 @@ fn show(images: &[Image], format: Format) -> anyhow::Result<()> {
         ]
     });
     Ok(raw(columns(&rows.collect::<Vec<_>>()))?)
+}
+
+/// Kills the QEMUs of the lab of `dir` if that lab is gone, and says which; a lab that lives holds its
+/// own.
+pub(super) async fn bury(dir: &Path) -> anyhow::Result<Vec<u32>> {
+    if !dir.exists() || control::ask(dir, &control::Request::Status).await.is_ok() {
+        return Ok(Vec::new());
+    }
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mut killed = Vec::new();
+        for orphan in orphans(&dir).with_context(|| format!("looking into {}", dir.display()))? {
+            killed.push(orphan.pid());
+            orphan.kill()?;
+        }
+        Ok(killed)
+    })
+    .await
+    .context("looking for orphans")?
+}
+
+/// Copies the consoles of a lab's guests to `to`, if there are any.
+pub(super) fn consoles(lab: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(lab)? {
+        let entry = entry?;
+        let console = entry.path().join(CONSOLE_FILE);
+        if console.exists() {
+            std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
+            let name = format!("{}.console", entry.file_name().to_string_lossy());
+            std::fs::copy(&console, to.join(name))
+                .with_context(|| format!("copying {}", console.display()))?;
+        }
+    }
+    Ok(())
 }

@@ -26,7 +26,7 @@ pub(super) async fn lab(verb: LabVerb, format: Format, verbose: u8) -> anyhow::R
     match verb {
         LabVerb::Up(up) if up.detach => detach(&up).await,
         LabVerb::Up(up) => foreground(&up, verbose).await,
-        LabVerb::Down(dir) => told(&dir.dir, Request::Down).await,
+        LabVerb::Down(dir) => down(&dir.dir).await,
         LabVerb::Status(dir) => status(&dir.dir, format).await,
         LabVerb::Fault(fault) => plant(fault).await,
         LabVerb::Image(image) => guests::image(image.verb, format).await,
@@ -132,6 +132,12 @@ impl InProcess {
         loaded.map_err(RunError::usage)
     }
 
+    /// Copies what its guests said on their consoles into a run directory. Nobody judges it, so it
+    /// stands beside the evidence and is not sealed.
+    pub(super) fn keep_consoles(&self, run: &Path) -> anyhow::Result<()> {
+        guests::consoles(self.dir.path(), &run.join(crate::evidence::UNSEALED))
+    }
+
     /// Stops it and removes its folder.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         ask(self.dir.path(), &Request::Down).await?;
@@ -215,6 +221,18 @@ async fn detach(up: &LabUp) -> anyhow::Result<Exit> {
     }
     for path in paths {
         line(path)?;
+    }
+    Ok(Exit::Pass)
+}
+
+/// Stops a lab; of one that died, what it left running.
+async fn down(dir: &Path) -> anyhow::Result<Exit> {
+    let orphans = guests::bury(dir).await?;
+    if orphans.is_empty() {
+        return told(dir, Request::Down).await;
+    }
+    for orphan in orphans {
+        line(format_args!("killed QEMU {orphan} of a lab that is gone"))?;
     }
     Ok(Exit::Pass)
 }

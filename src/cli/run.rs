@@ -8,7 +8,7 @@ use super::args::{Format, Run};
 use super::exit::Exit;
 use super::lab::InProcess;
 use super::output::{columns, line, note};
-use super::{progress, signals, trace};
+use super::{guests, progress, signals, trace};
 use crate::evidence::SignKey;
 use crate::plan::{self, Known, Loaded};
 use crate::run::{self, Ended, Request, RunError};
@@ -78,6 +78,7 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
     }
     let ended = ended?;
     if let Some(lab) = lab {
+        lab.keep_consoles(&out)?;
         lab.stop().await?;
     }
     report(&ended, &out, &hint, format)
@@ -179,6 +180,9 @@ fn would_do(
 pub(super) async fn cleanup(dir: &Path, verbose: u8) -> anyhow::Result<Exit> {
     trace::start(verbose)?;
     let cancel = signals::cancel_on_signal(format!("virtproof cleanup {}", dir.display()))?;
+    for orphan in guests::bury(&run::base(dir).map_err(RunError::Usage)?).await? {
+        line(format_args!("killed QEMU {orphan} of a lab that is gone"))?;
+    }
     let cleaned = run::cleanup(dir, &cancel).await?;
     for left in &cleaned.left {
         line(format_args!(

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Semaphore;
 
-use super::args::{Format, Selftest};
+use super::args::{Format, GuestKind, Selftest};
 use super::exit::Exit;
 use super::output::{columns, line, note, raw};
 use super::signals;
@@ -30,12 +30,14 @@ pub(super) async fn selftest(args: &Selftest, format: Format) -> anyhow::Result<
     if args.list {
         return list(&specs, format);
     }
+    let specs = playable(specs, args)?;
     let out = args.out.clone().unwrap_or_else(default_out);
     std::fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     let actor = Actor {
         exe: std::env::current_exe().context("finding this program")?,
         out: std::path::absolute(&out)?,
         keep: args.keep,
+        real: args.guests == GuestKind::Qemu,
     };
     let cancel = signals::cancel_on_signal("the runs under way end with it".into())?;
     let shown = tokio::select! {
@@ -69,6 +71,22 @@ pub(super) async fn selftest(args: &Selftest, format: Format) -> anyhow::Result<
     } else {
         Exit::Failed
     })
+}
+
+/// The rows that the chosen kind of guest can play; says which it cannot.
+fn playable(
+    specs: Vec<&'static FaultSpec>,
+    args: &Selftest,
+) -> anyhow::Result<Vec<&'static FaultSpec>> {
+    if args.guests == GuestKind::Sim {
+        return Ok(specs);
+    }
+    let (left, played): (Vec<&'static FaultSpec>, Vec<_>) =
+        specs.into_iter().partition(|spec| spec.simulated_only);
+    for spec in left {
+        note(format_args!("{}: only simulated guests play it", spec.name))?;
+    }
+    Ok(played)
 }
 
 /// Runs all rows at all seeds, so many at a time, and says each as it ends.

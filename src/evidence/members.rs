@@ -8,7 +8,7 @@ use std::path::Path;
 use sha2::Digest as _;
 
 use super::manifest::FileEntry;
-use super::{MANIFEST_FILE, PUBLIC_KEY_FILE, SIGNATURE_FILE, SealError, UNDO_FILE};
+use super::{MANIFEST_FILE, PUBLIC_KEY_FILE, SIGNATURE_FILE, SealError, UNDO_FILE, UNSEALED};
 
 /// Files that have their own way to say where they were changed, or are derived again, need no
 /// digests by line; nor do very large ones.
@@ -17,7 +17,7 @@ const LONGEST_BY_LINE: u64 = 4 << 20;
 /// What a run directory holds.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Plain files by relative path, the seal's own left out.
+    /// Plain files by relative path, the seal's own and what is not sealed left out.
     pub(super) files: Vec<String>,
     /// Anything else, with what it is.
     pub(super) odd: Vec<(String, String)>,
@@ -42,6 +42,8 @@ fn walk(dir: &Path, prefix: &str, listing: &mut Listing) -> io::Result<()> {
         let kind = entry.file_type()?;
         if name.to_str().is_none() {
             listing.odd.push((path, "its name is not UTF-8".into()));
+        } else if kind.is_dir() && path == UNSEALED {
+            // Nobody judges what is in it.
         } else if kind.is_dir() {
             walk(&entry.path(), &format!("{path}/"), listing)?;
         } else if kind.is_file() {

@@ -39,6 +39,10 @@ pub const SIGNATURE_FILE: &str = "manifest.sig";
 /// The public key that the signature answers to, SPKI in PEM. Says who, proves nothing by itself.
 pub const PUBLIC_KEY_FILE: &str = "manifest.pub";
 
+/// A folder of a run directory that is no evidence, so neither sealed nor verified: what the lab's guests
+/// said on their consoles, for whoever looks for a cause.
+pub const UNSEALED: &str = "guests";
+
 /// Why a run directory could not be sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {

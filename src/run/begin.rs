@@ -46,7 +46,7 @@ pub(super) fn directory(request: &Request) -> Result<(), RunError> {
 }
 
 /// Where the plan of a run directory had its relative paths start from.
-pub(super) fn base(dir: &Path) -> anyhow::Result<PathBuf> {
+pub fn base(dir: &Path) -> anyhow::Result<PathBuf> {
     let path = dir.join(BASE_FILE);
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;

@@ -1,5 +1,6 @@
 //! Puts rows into effect: each in processes of this very program, as a user would.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -16,8 +17,12 @@ use crate::lab::faults::{FaultSpec, How, Tamper, table};
 
 /// Longest that one run may take: generous, since a machine under load must not make verdicts.
 const LIMIT: Duration = Duration::from_secs(300);
+/// The same with real guests, which boot in their own time.
+const LIMIT_REAL: Duration = Duration::from_secs(3600);
 /// Values of the lab's plan for every row: two VMs, so that one can be mistaken for the other.
 const PLAN: [&str; 1] = ["workloads.0.count=2"];
+/// By how much longer the deadlines that a row sets are with real guests.
+const PATIENCE: u64 = 12;
 /// Where a row's run directory and key lie in its folder.
 const RUN: &str = "run";
 const KEY: &str = "key.pem";
@@ -59,6 +64,8 @@ pub struct Actor {
     pub out: PathBuf,
     /// Keep the evidence of rows that came out as ordained too.
     pub keep: bool,
+    /// Run the rows on real guests under QEMU.
+    pub real: bool,
 }
 
 impl Actor {
@@ -92,7 +99,7 @@ impl Actor {
         self.out.join("rows").join(format!("{}-{seed}", row.name))
     }
 
-    fn command(&self, dir: &Path, args: &[&str]) -> Command {
+    fn command(&self, dir: &Path, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(&self.exe);
         command
             .args(args)
@@ -104,14 +111,27 @@ impl Actor {
     }
 
     /// The command line of a row's run.
-    fn line<'a>(row: &'a FaultSpec, seed: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    fn line(&self, row: &FaultSpec, seed: &str, out: &str, more: &[&str]) -> Vec<String> {
         let mut args = vec!["run", "--lab", "--seed", seed, "--only", row.scenario];
         args.extend(["--out", out]);
-        for set in PLAN.iter().chain(row.plan) {
-            args.extend(["--set", *set]);
+        if self.real {
+            args.extend(["--guests", "qemu"]);
         }
         args.extend(more);
+        let mut args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        for set in PLAN.iter().chain(row.plan) {
+            let set = if self.real {
+                patient(set)
+            } else {
+                (*set).to_owned()
+            };
+            args.extend(["--set".to_owned(), set]);
+        }
         args
+    }
+
+    fn limit(&self) -> Duration {
+        if self.real { LIMIT_REAL } else { LIMIT }
     }
 
     async fn run(
@@ -122,18 +142,19 @@ impl Actor {
         more: &[&str],
     ) -> anyhow::Result<Seen> {
         let (seed, out) = (seed.to_string(), text(&dir.join(RUN))?);
-        let mut shown = self.ended(dir, &Self::line(row, &seed, &out, more)).await?;
+        let mut shown = self.ended(dir, &self.line(row, &seed, &out, more)).await?;
         shown.refused = matches!(shown.exit, Some(2 | 3));
         take(&mut shown, &dir.join(RUN))?;
         Ok(shown)
     }
 
     /// Runs this program to its end and keeps the last of what it said.
-    async fn ended(&self, dir: &Path, args: &[&str]) -> anyhow::Result<Seen> {
+    async fn ended(&self, dir: &Path, args: &[impl AsRef<OsStr>]) -> anyhow::Result<Seen> {
         let running = self.command(dir, args).output();
-        let Ok(done) = tokio::time::timeout(LIMIT, running).await else {
+        let limit = self.limit();
+        let Ok(done) = tokio::time::timeout(limit, running).await else {
             return Ok(Seen {
-                said: format!("no end within {LIMIT:?}"),
+                said: format!("no end within {limit:?}"),
                 ..Seen::default()
             });
         };
@@ -150,14 +171,14 @@ impl Actor {
     /// Kills a run with signal 9 once every VM writes, then has its directory judged.
     async fn kill(&self, row: &FaultSpec, seed: u64, dir: &Path) -> anyhow::Result<Seen> {
         let (seed, out) = (seed.to_string(), text(&dir.join(RUN))?);
-        let args = Self::line(row, &seed, &out, &["--format", "json"]);
+        let args = self.line(row, &seed, &out, &["--format", "json"]);
         let mut child = self
             .command(dir, &args)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
         let stdout = child.stdout.take().context("the run's output")?;
-        let loaded = tokio::time::timeout(LIMIT, under_load(BufReader::new(stdout))).await;
+        let loaded = tokio::time::timeout(self.limit(), under_load(BufReader::new(stdout))).await;
         child.kill().await.context("killing the run")?;
         match loaded {
             Ok(Ok(())) => {}
@@ -223,6 +244,16 @@ impl Actor {
             }
         }
     }
+}
+
+/// A value of the plan for real guests: a deadline in seconds is that much longer.
+fn patient(set: &str) -> String {
+    let longer = set.strip_prefix("deadlines.").and_then(|rest| {
+        let (name, seconds) = rest.split_once('=')?;
+        let seconds: u64 = seconds.strip_suffix('s')?.parse().ok()?;
+        Some(format!("deadlines.{name}={}s", seconds * PATIENCE))
+    });
+    longer.unwrap_or_else(|| set.to_owned())
 }
 
 fn broken(why: &str) -> Seen {

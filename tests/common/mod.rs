@@ -1,19 +1,10 @@
 //! A lab in a folder of its own, driven through the built binary as a user would.
 
-use std::path::Path;
-use std::process::Command;
+mod program;
 
-/// Runs virtproof in a folder: its exit code, and all that it said.
-pub(crate) fn virtproof(dir: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .expect("virtproof runs");
-    let said = [done.stdout, done.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    (done.status.code(), said)
-}
+use std::path::Path;
+
+pub(crate) use program::virtproof;
 
 /// A lab that is up for as long as this lives.
 pub(crate) struct Lab<'a>(&'a Path);

@@ -235,8 +235,8 @@ impl Core {
             image.write(&attachment.host, index, page.clone(), durable);
         }
         self.drain(key);
-        for page in &pages {
-            self.count_towards_skew(key, page);
+        if durable {
+            self.count_towards_skew(key, &pages);
         }
         Ok(())
     }
@@ -251,7 +251,11 @@ impl Core {
         if !image.writable() {
             return Err(io::Error::from_raw_os_error(EROFS));
         }
-        image.flush_all_but(0, |page| !(lies && is_load(page)));
+        let goes = |page: &Page| !(lies && is_load(page));
+        let cached = image.cached().map(|(_, page)| page);
+        let flushed: Vec<Page> = cached.filter(|page| goes(page)).cloned().collect();
+        image.flush_all_but(0, goes);
+        self.count_towards_skew(key, &flushed);
         Ok(())
     }
 

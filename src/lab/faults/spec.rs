@@ -167,6 +167,8 @@ pub struct FaultSpec {
     pub scenario: &'static str,
     /// Values of the lab's plan that it needs changed, as for `run --set`.
     pub plan: &'static [&'static str],
+    /// Whether only simulated guests can play it.
+    pub simulated_only: bool,
     /// What it does, in a sentence.
     pub summary: &'static str,
     /// Where it comes from: the bug reports and pages behind it.
@@ -203,6 +205,7 @@ impl FaultSpec {
             awaits: &[],
             scenario: "",
             plan: &[],
+            simulated_only: false,
             summary,
             sources: &[],
         }
@@ -242,6 +245,12 @@ impl FaultSpec {
     /// What of the lab's plan it needs changed.
     pub(super) const fn plan(mut self, plan: &'static [&'static str]) -> Self {
         self.plan = plan;
+        self
+    }
+
+    /// Only simulated guests can play it: a real one would have to be made to.
+    pub(super) const fn simulated_only(mut self) -> Self {
+        self.simulated_only = true;
         self
     }
 

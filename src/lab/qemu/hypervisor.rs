@@ -119,10 +119,12 @@ impl Hypervisor {
         self.config.sessions
     }
 
-    /// A folder that no other QEMU has.
-    pub(super) fn folder(&self) -> PathBuf {
+    /// A folder that no other QEMU has, for the guest of that name.
+    pub(super) fn folder(&self, guest: &str) -> PathBuf {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        self.config.dir.join(format!("q{number}"))
+        // Unix sockets lie in it, whose paths are short.
+        let short: String = guest.chars().take(16).collect();
+        self.config.dir.join(format!("q{number}-{short}"))
     }
 
     /// Where the folders of all guests are.

@@ -21,4 +21,4 @@ mod testing;
 
 pub use hypervisor::{Config, Hypervisor, LaunchError, Sessions};
 pub use machine::{AgentReport, FileSystem, Machine, MoveError};
-pub use process::{Orphan, orphans};
+pub use process::{CONSOLE_FILE, Orphan, orphans};

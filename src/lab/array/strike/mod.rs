@@ -180,11 +180,17 @@ impl Core {
         }
     }
 
-    /// Counts a durable write towards the end of a skewed cut.
-    pub(super) fn count_towards_skew(&mut self, key: &Key, page: &Page) {
+    /// Counts writes that have become durable towards the end of a skewed cut.
+    pub(super) fn count_towards_skew(&mut self, key: &Key, pages: &[Page]) {
         if !self.board.armed(Fault::GroupSkew) {
             return;
         }
+        for page in pages {
+            self.count_one(key, page);
+        }
+    }
+
+    fn count_one(&mut self, key: &Key, page: &Page) {
         let (Some(group), Some(header)) = (self.group_of(key), loaded(page)) else {
             return;
         };

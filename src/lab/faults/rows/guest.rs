@@ -19,6 +19,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .entries(&["26"])
     .at(Place::Guest, Phase::Boot)
+    .simulated_only()
     .seen_in(RELOCATE)
     .plan(&["isolation.unreachable=[\"db.production.example:5432\"]"])
     .fires(&["O6"]),
@@ -69,6 +70,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         default: 300,
         unit: "seconds",
     }])
+    .simulated_only()
     .seen_in(NODE_DOWN)
     .ordained(Ordained::Green),
     FaultSpec::lab(
@@ -78,6 +80,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .at(Place::Guest, Phase::Load)
     .aimed(Moment::Load)
+    .simulated_only()
     .seen_in(NODE_DOWN)
     .ordained(Ordained::Inconclusive),
     FaultSpec::lab(
@@ -87,6 +90,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .at(Place::Guest, Phase::Load)
     .aimed(Moment::Load)
+    .simulated_only()
     .seen_in(NODE_DOWN)
     .ordained(Ordained::Inconclusive),
     FaultSpec::lab(

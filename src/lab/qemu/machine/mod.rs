@@ -91,7 +91,7 @@ impl Machine {
         let (name, memory) = (&blueprint.launch.name, blueprint.memory());
         let memory = hypervisor.admission.memory(name, memory).await?;
         let booting = hypervisor.admission.boot(name).await;
-        let dir = hypervisor.folder();
+        let dir = hypervisor.folder(name);
         std::fs::create_dir_all(&dir).map_err(LaunchError::Folder)?;
         let stop = CancellationToken::new();
         let network = Segment::open(&dir.join("net"), &stop)?;

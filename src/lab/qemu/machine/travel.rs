@@ -78,7 +78,7 @@ impl Machine {
             devices,
             Some(&source),
             self.network.socket(),
-            &self.hypervisor.folder(),
+            &self.hypervisor.folder(name),
         )
         .await?;
         let target = Arc::new(target);

@@ -87,7 +87,7 @@ impl Places {
             agent: socket(&dir.join("agent.sock"))?.into(),
             pid: dir.join(super::orphans::PID_FILE),
             log: dir.join("qemu.log"),
-            transcript: dir.join("console.log"),
+            transcript: dir.join(super::CONSOLE_FILE),
         })
     }
 }

@@ -36,6 +36,9 @@ pub use launch::{Begin, Drive, Kernel, Launch, MAX_PORTS, NAME_BYTES, Nic, OnErr
 pub use life::{Exit, Shutdown};
 use life::{Released, set_port};
 pub use orphans::{Orphan, orphans};
+
+/// Name of the console's transcript in a QEMU's folder.
+pub const CONSOLE_FILE: &str = "console.log";
 pub use start::StartError;
 
 /// How many lines of QEMU's log go into an error.
