@@ -56,6 +56,10 @@ pub struct Layout {
     pub log: Range<u64>,
     /// Hot cells.
     pub hot: Range<u64>,
+    /// The lease cell, see [`super::lease`]. No part of the ledger: no check judges what stands there.
+    /// Empty in layouts made before there were leases.
+    #[cfg_attr(not(probe_standalone), serde(default))]
+    pub lease: Range<u64>,
     /// The rest up to the last cell, exclusive.
     pub cold: Range<u64>,
     /// Stride of the cold fill within `cold`, see [`LayoutSpec::cold_stride`].
@@ -103,12 +107,15 @@ impl Layout {
         let a = 1 + canary;
         let b = a + log;
         let c = b + hot;
+        // The cell comes out of the cold region, of which there is always more than that.
+        let lease = c..c + 1;
         Ok(Self {
             cells,
             canary: 1..a,
             log: a..b,
             hot: b..c,
-            cold: c..cells - 1,
+            cold: lease.end..cells - 1,
+            lease,
             cold_stride: spec.cold_stride,
             hot_writers: spec.hot_writers.max(1),
         })

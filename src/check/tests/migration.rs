@@ -97,7 +97,7 @@ fn writes_that_never_come_back_are_m1_if_the_guest_was_heard() {
 
 #[test]
 fn the_network_is_watched_from_outside() {
-    let echo = |longest_ns: u64| {
+    let echo = |longest_ns: u64, unbroken_ns: Option<u64>| {
         let mut kit = Kit::migrated(3, 100, 0);
         kit.add(
             PAUSE + 1_000 * MS,
@@ -109,13 +109,18 @@ fn the_network_is_watched_from_outside() {
                 sent: 150,
                 answered: 100,
                 longest_ns,
+                unbroken_ns,
             },
         );
         allowed(&mut kit, 400)
     };
-    assert_eq!(echo(300 * MS), Pass);
-    assert_eq!(echo(405 * MS), Inconclusive);
-    assert_eq!(echo(2_000 * MS), Fail);
+    assert_eq!(echo(300 * MS, None), Pass);
+    assert_eq!(echo(405 * MS, None), Inconclusive);
+    assert_eq!(echo(2_000 * MS, None), Fail);
+    assert_eq!(echo(2_000 * MS, Some(2_000 * MS)), Fail);
+    // A stream that had to be made anew is not the guest's network.
+    assert_eq!(echo(2_000 * MS, Some(300 * MS)), Pass);
+    assert_eq!(echo(2_000 * MS, Some(405 * MS)), Inconclusive);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Live migration between nodes of a site: a target launcher pod, the phases of the job, the move of
 //! the domain. The guest keeps running; its address changes, so open streams break.
 
+mod strike;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -134,7 +136,7 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place) {
         vmi["status"]["migrationState"] = state.clone();
     });
     settle("a migration's state", written);
-    ctx.after(ctx.timing.migration, Work::Migrated((namespace, name)));
+    strike::end_later(ctx, &domain, Work::Migrated((namespace, name)));
 }
 
 /// The copying is over: the guest goes on at the target.
@@ -189,7 +191,9 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
         vmi["metadata"]["labels"][NODE_LABEL] = json!(to.node);
     })?;
     step(ctx, &job, "Succeeded")?;
-    ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
+    if strike::moved(ctx, &domain) {
+        ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::ear::Ear;
 use super::*;
 use crate::guest::testing::{Cut, soon};
 use crate::guest::{FactsError, GuestError};
-use crate::history::recorder::Recorder;
+use crate::history::recorder::{Recorder, Scope};
 use crate::history::segment::{Ending, Record};
 use crate::probe::frame::{FromGuest, ToGuest};
 use crate::probe::layout::mix;
@@ -100,7 +100,8 @@ fn ear(dir: &std::path::Path) -> (Mutex<Ear>, std::path::PathBuf) {
     let recorder = Recorder::create(dir.join("run")).unwrap();
     let segment = recorder.segment("s").unwrap();
     let path = dir.join("run").join(segment.path());
-    let ear = Ear::new(recorder, segment, INCARNATION, 1);
+    let scope = Scope::trial("t").subject("vm-0");
+    let ear = Ear::new(recorder, scope, segment, INCARNATION, 1);
     (Mutex::new(ear), path)
 }
 
@@ -264,7 +265,8 @@ async fn what_cannot_be_kept_is_never_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let recorder = Recorder::create(dir.path().join("run")).unwrap();
     let segment = recorder.segment("s").unwrap();
-    let ear = Mutex::new(Ear::new(recorder.clone(), segment, INCARNATION, 1));
+    let scope = Scope::trial("t").subject("vm-0");
+    let ear = Mutex::new(Ear::new(recorder.clone(), scope, segment, INCARNATION, 1));
     // The first failure to keep anything ends the keeping of everything.
     std::fs::remove_dir_all(dir.path().join("run/acks")).unwrap();
     recorder.segment("other").unwrap_err();

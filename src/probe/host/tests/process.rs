@@ -45,6 +45,7 @@ fn program(dir: PathBuf, command: &str, mut io: Io) -> BoxFuture<'static, End> {
             Request::Attach { incarnation } => process.arg("attach").arg(socket(incarnation)),
             Request::Scan => process.arg("scan"),
             Request::Reach => process.arg("reach"),
+            Request::Echo => process.arg("echo"),
         };
         bridge(process, io).await
     })

@@ -1,0 +1,54 @@
+//! Faults of a live migration: the guest stands still for long, is another one afterwards, or is not
+//! alone. What the storage makes of it is the array's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::lab::faults::Fault;
+use crate::lab::vm::domain::Domain;
+use crate::lab::vm::node;
+use crate::lab::vm::site::{Ctx, Work};
+
+/// For how long the guest stands still before it goes on at the target (fault `pause-at-migration`),
+/// by its own clock, which the lab does not scale.
+fn stands_still(ctx: &Ctx) -> Option<Duration> {
+    let ms = ctx.board.param(Fault::PauseAtMigration, "ms")?;
+    Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+/// Queues the end of a migration for when everything is copied.
+pub(super) fn end_later(ctx: &Ctx, domain: &Arc<Domain>, end: Work) {
+    let Some(still) = stands_still(ctx) else {
+        return ctx.after(ctx.timing.migration, end);
+    };
+    let (site, domain) = (Arc::clone(ctx), Arc::clone(domain));
+    ctx.tracker.spawn(async move {
+        let copied = async {
+            site.clock.pass(site.timing.migration).await;
+            let Some(guest) = domain.guest() else { return };
+            if let Err(error) = guest.pause(true).await {
+                tracing::debug!(%error, "a guest does not stand still");
+            }
+            site.clock.pass(site.clock.lab(still)).await;
+            if let Err(error) = guest.pause(false).await {
+                tracing::debug!(%error, "a guest does not go on");
+            }
+        };
+        tokio::select! {
+            () = site.token.cancelled() => {}
+            () = copied => site.push(end),
+        }
+    });
+}
+
+/// The guest is at the target. True if the launcher that it left ends, as it should.
+pub(super) fn moved(ctx: &Ctx, domain: &Arc<Domain>) -> bool {
+    for open in domain.attached() {
+        ctx.array.moved(ctx.site, &open.handle);
+    }
+    if ctx.board.armed(Fault::RebootForMigration) {
+        // What was copied is thrown away and the domain started anew.
+        node::reboot(ctx, domain, true);
+    }
+    !ctx.board.armed(Fault::TwoLaunchers)
+}
