@@ -83,11 +83,14 @@ fn unended(acks: &AckLog, from: u64, allowed: Option<std::time::Duration>) -> Fi
     Finding::unsure(said)
 }
 
-/// The longest gap on the guest's clock in the frames that touch the window.
+/// The longest gap on the guest's clock in the frames that may touch the window: of those that came
+/// after it, all that a broken stream may have delayed, and the first of which that is excluded,
+/// because its gap may have begun before.
 fn in_guest(acks: &AckLog, from: u64, to: u64) -> u64 {
     let batches = acks.batches();
     let first = batches.partition_point(|batch| batch.at_ns < from);
-    let last = batches.partition_point(|batch| batch.at_ns <= to);
+    let after = |at: &usize| acks.bracket(*at).is_some_and(|bracket| bracket.low > to);
+    let last = (first..batches.len()).find(after).unwrap_or(batches.len());
     let touched = batches.get(first..=last.min(batches.len().saturating_sub(1)));
     let gaps = touched.unwrap_or(&[]).iter().map(|batch| batch.max_gap_ns);
     gaps.max().unwrap_or(0)

@@ -75,6 +75,28 @@ fn a_stream_that_broke_is_no_blackout_where_the_guests_clock_kept_step() {
 }
 
 #[test]
+fn a_blackout_behind_acks_that_came_late_is_seen() {
+    let mut kit = Kit::migrated(3, 900, 0);
+    // The stream breaks just before the pause and comes back after it: the first frame that is then
+    // heard is one of before.
+    let back = PAUSE + 1_000 * MS;
+    let broken = PAUSE - 50 * MS..back;
+    for record in &mut kit.load {
+        if let Record::Frame { at_ns, .. } = record
+            && broken.contains(at_ns)
+        {
+            *at_ns = back;
+        }
+    }
+    kit.load.sort_by_key(Record::at_ns);
+    kit.load
+        .retain(|record| !matches!(record, Record::Token { at_ns, .. } if broken.contains(at_ns)));
+    let (guest, _) = span(&kit, "blackout.guest");
+    assert!((guest - 0.9).abs() < 0.02, "{guest}");
+    assert_eq!(allowed(&mut kit, 500), Fail);
+}
+
+#[test]
 fn writes_that_never_come_back_are_m1_if_the_guest_was_heard() {
     let mut kit = Kit::migrated(3, 300, 0);
     let end = PAUSE + 300 * MS;

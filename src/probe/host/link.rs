@@ -1,7 +1,7 @@
 //! Keeping a probe heard: attaches, and attaches again for as long as anyone listens.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,9 @@ use super::progress::{LinkState, Progress};
 
 /// One attempt to connect and attach is given up after this long.
 const ATTEMPT: Duration = Duration::from_secs(20);
+/// A stream that was up for so long is made anew at once when it breaks: the guest may have moved. One
+/// that breaks sooner would break again.
+const STEADY: Duration = Duration::from_secs(1);
 /// So many attempts in a row must find the guest without the probe before it counts as gone.
 const GONE_AFTER: u32 = 2;
 
@@ -69,6 +72,7 @@ impl Link {
         let mut without_probe = 0;
         let why = loop {
             let before = lock(&self.ear).progress().attaches;
+            let since = Instant::now();
             let Some(end) = self
                 .close
                 .run_until_cancelled(self.once_or_again(shell.take()))
@@ -105,6 +109,9 @@ impl Link {
             }
             if end.is_err_and(|error| !error.is_break()) {
                 break why;
+            }
+            if was_up && since.elapsed() >= STEADY {
+                continue;
             }
             let wait = waits.next().unwrap_or(patience.longest);
             if self.close.run_until_cancelled(pause(wait)).await.is_none() {
