@@ -1,8 +1,6 @@
 //! Live migration between nodes of a site: a target launcher pod, the phases of the job, the move of
 //! the domain. The guest keeps running; its address changes, so open streams break.
 
-mod strike;
-
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -13,6 +11,7 @@ use super::instance::advance;
 use super::keys::{MIGRATION_FINALIZER, NODE_LABEL, OBSERVED, POD, VMI, VMIM, is_final, phase};
 use super::launcher;
 use super::machine::observed;
+use super::mismove;
 use super::site::{Ctx, Key, Work, key, settle};
 use super::vmi;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
@@ -136,7 +135,7 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place) {
         vmi["status"]["migrationState"] = state.clone();
     });
     settle("a migration's state", written);
-    strike::end_later(ctx, &domain, Work::Migrated((namespace, name)));
+    mismove::end_later(ctx, &domain, Work::Migrated((namespace, name)));
 }
 
 /// The copying is over: the guest goes on at the target.
@@ -191,7 +190,7 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
         vmi["metadata"]["labels"][NODE_LABEL] = json!(to.node);
     })?;
     step(ctx, &job, "Succeeded")?;
-    if strike::moved(ctx, &domain) {
+    if mismove::moved(ctx, &domain) {
         ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
     }
     Ok(())

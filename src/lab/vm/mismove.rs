@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::domain::Domain;
+use super::node;
+use super::site::{Ctx, Work};
 use crate::lab::faults::Fault;
-use crate::lab::vm::domain::Domain;
-use crate::lab::vm::node;
-use crate::lab::vm::site::{Ctx, Work};
 
 /// For how long the guest stands still before it goes on at the target (fault `pause-at-migration`),
 /// by its own clock, which the lab does not scale.
