@@ -248,6 +248,53 @@ fn a_migration_that_nobody_watched_is_no_pass() {
 }
 
 #[test]
+fn a_lease_read_through_a_cache_says_nothing() {
+    let kit = Kit::migrated(3, 300, 0);
+    let limits = |history: &History| {
+        let verdicts = judge(&kit.plan, history).verdicts;
+        let found = verdicts.into_iter().find(|v| v.check == "M2");
+        found
+            .map(|v| (v.status, v.limits.join("; ")))
+            .expect("judged")
+    };
+    let mut history = kit.history();
+    assert!(!limits(&history).1.contains("cache"));
+    history.incarnations[0].identity.volumes[1].grants = Grants::default();
+    let (status, said) = limits(&history);
+    assert_eq!(status, Pass, "the other volume tells");
+    assert!(
+        said.contains("/dev/vd1 was read through the guest's cache"),
+        "{said}"
+    );
+    history.incarnations[0].identity.volumes[0].grants = Grants::default();
+    assert_eq!(limits(&history).0, Inconclusive);
+}
+
+#[test]
+fn the_worst_of_several_migrations_speaks_for_all() {
+    let mut kit = Kit::migrated(3, 300, 0);
+    let again = |phase: &str, completed| {
+        let migration = MigrationFact {
+            name: "move-2".into(),
+            phase: phase.into(),
+            target_node: "node-2".into(),
+            completed,
+            ..MigrationFact::default()
+        };
+        let site = Site::Primary;
+        Fact::Migration { site, migration }
+    };
+    kit.add(PAUSE + 600 * MS, again("", false));
+    kit.add(PAUSE + 800 * MS, again("Succeeded", true));
+    let verdict = kit.verdict("M1");
+    let blackouts = verdict.measures.iter().filter(|m| m.name == "blackout");
+    assert_eq!(blackouts.count(), 1);
+    assert!(span(&kit, "blackout").1 > 0.25, "{verdict:?}");
+    let said = "2 of 2 migrations came out so, the worst is shown".to_owned();
+    assert!(verdict.limits.contains(&said), "{verdict:?}");
+}
+
+#[test]
 fn a_running_migration_is_not_over() {
     let mut kit = Kit::migrated(3, 300, 0);
     kit.change(|fact| {

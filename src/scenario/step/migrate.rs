@@ -13,15 +13,17 @@ use crate::cluster::crd::kubevirt::{
 };
 use crate::cluster::crd::meta::{Conditions as _, Truth};
 use crate::cluster::{Deadline, Error, Scope, Seen, Typed as _, Wake, repeat};
+use crate::guest::GuestError;
 use crate::history::event::{Fact, MigrationFact};
 use crate::probe::host::{Echo, Echoes, ProbeError, Prober};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
 use crate::workload::fit_name;
 
-/// After so long without an ack of the moved guest its stream is made anew: one that leads to where
-/// the guest was may stay silent without breaking.
+/// After so long without an ack of the moved guest its stream is made anew, for the first time …
 const STUCK: Duration = Duration::from_millis(500);
+/// … and after so long at most, so that a slow login has its time.
+const PATIENT: Duration = Duration::from_secs(16);
 
 /// Migrates the VM while its probe writes.
 pub(super) async fn migrate(world: &World, member: &mut Member) -> anyhow::Result<()> {
@@ -104,7 +106,7 @@ async fn once(world: &World, member: &Member, prober: &Prober, number: u32) -> a
         name: name.clone(),
         ..MigrationFact::default()
     };
-    tell(world, member, asked).await?;
+    tell(world, member, asked.clone()).await?;
     let kind = VirtualMachineInstanceMigration::KIND;
     let object = json!({
         "apiVersion": kind.api_version(),
@@ -117,7 +119,7 @@ async fn once(world: &World, member: &Member, prober: &Prober, number: u32) -> a
         .create_as(&member.owner, object)
         .await?;
     let uid = job.meta().uid.clone().unwrap_or_default();
-    let end = follow(world, member, &name, &uid, &deadline).await?;
+    let end = follow(world, member, asked, &uid, &deadline).await?;
     boot::state(world, member, member.site).await?;
     if end.failed || end.phase == "Failed" {
         let why = if end.why.is_empty() {
@@ -127,25 +129,28 @@ async fn once(world: &World, member: &Member, prober: &Prober, number: u32) -> a
         };
         bail!("migration {name} failed: {why}");
     }
-    arrived(world, member, prober, &deadline).await
+    arrived(world, member, prober)
+        .await
+        .context("the guest after its move")
 }
 
-/// Records each change of a migration until it is over, and gives its end.
+/// Records each change of a migration from when it was asked for until it is over, and gives its end.
 async fn follow(
     world: &World,
     member: &Member,
-    name: &str,
+    asked: MigrationFact,
     uid: &str,
     deadline: &Deadline,
 ) -> anyhow::Result<MigrationFact> {
     let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
+    let name = &asked.name.clone();
     let scope = Scope::Namespace(ns.clone());
     let jobs = member
         .cluster(world)
         .view::<VirtualMachineInstanceMigration>(&scope);
     let vmis = instances(world, member);
     let wake = Wake::paced().and(jobs.changes()).and(vmis.changes());
-    let last = tokio::sync::Mutex::new(MigrationFact::default());
+    let last = tokio::sync::Mutex::new(asked);
     let waiting = format!("migration {name} of VMI {vm} to end");
     let look = || async {
         let job = jobs.peek(|jobs| jobs.get(ns, name).cloned()).flatten();
@@ -193,14 +198,15 @@ fn seen(
 }
 
 /// `None` once a migration is over, else what is missing. A failed one is also completed, so failure
-/// is asked for first. One that succeeded is over when the VMI says where it is.
+/// is asked for first. One that succeeded is over when the VMI says so too, and that
+/// it is where it was to go: two watches tell of the two objects, in any order.
 fn over(seen: &MigrationFact, vmi: Option<&VirtualMachineInstance>) -> Option<String> {
     if seen.failed || seen.phase == "Failed" {
         return None;
     }
     let node = vmi.and_then(|vmi| vmi.status.node_name.as_deref());
-    let there = seen.target_node.is_empty() || node == Some(seen.target_node.as_str());
-    if seen.phase == "Succeeded" && there {
+    let there = node == Some(seen.target_node.as_str());
+    if seen.phase == "Succeeded" && seen.completed && there {
         return None;
     }
     Some(format!(
@@ -212,27 +218,31 @@ fn over(seen: &MigrationFact, vmi: Option<&VirtualMachineInstance>) -> Option<St
     ))
 }
 
-/// Waits for an ack of a write that the guest made where it is now.
-async fn arrived(
-    world: &World,
-    member: &Member,
-    prober: &Prober,
-    deadline: &Deadline,
-) -> anyhow::Result<()> {
-    let address = probe::address(world, member, deadline).await?;
-    let reach = member.reach(world, address.as_deref())?;
-    let moved = reach.route.to_string() != prober.reach().route.to_string();
-    if moved || prober.ack_from_now(&deadline.within(STUCK)).await.is_err() {
-        prober.reach_anew(reach);
-    }
-    let ssh = world.deadline(world.plan.deadlines().ssh);
-    match prober.ack_from_now(&ssh).await {
-        Err(error @ ProbeError::Gone { .. }) => {
-            // Somebody answers who is not the guest that was there: let it be known who.
-            stranger(world, member, prober, &ssh).await?;
-            Err(error.into())
+/// Waits for an ack of a write that the guest made where it is now. Where none comes the guest is
+/// looked for anew, less and less often: its address may be told later than its node, and a stream to
+/// where it was may stay silent for long.
+async fn arrived(world: &World, member: &Member, prober: &Prober) -> anyhow::Result<()> {
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    let mut patience = STUCK;
+    let mut anew = false;
+    loop {
+        let address = probe::address(world, member, &deadline).await?;
+        let reach = member.reach(world, address.as_deref())?;
+        if anew || reach.route.to_string() != prober.reach().route.to_string() {
+            prober.reach_anew(reach);
         }
-        other => other.context("waiting for the moved guest to write"),
+        match prober.ack_from_now(&deadline.within(patience)).await {
+            Ok(()) => return Ok(()),
+            Err(ProbeError::Guest(GuestError::Timeout { .. })) if !deadline.is_over() => {
+                (anew, patience) = (true, (patience * 2).min(PATIENT));
+            }
+            Err(error @ ProbeError::Gone { .. }) => {
+                // Somebody answers who is not the guest that was there: let it be known who.
+                stranger(world, member, prober, &deadline).await?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error).context("waiting for the moved guest to write"),
+        }
     }
 }
 
