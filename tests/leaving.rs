@@ -86,6 +86,8 @@ fn an_interrupted_move_leaves_nothing_on_either_site() {
         ("failback.resync", "reprotect …"),
         // The replica about to be the primary again.
         ("failback.resync", "demote done"),
+        // On its way between two nodes.
+        ("migrate.under-load", "migrate …"),
     ] {
         let (mut child, mut lines) = within(dir.path(), scenario, step);
         signal(&child, "-INT");

@@ -169,8 +169,8 @@ pub const CATALOGUE: &[CheckSpec] = &[
     subject(
         "M1",
         "the blackout is within its objective",
-        "While the VM was migrated, no longer than allowed passed without a durable write, nor without an echo of its network.",
-        "Known to within a token interval, and where the stream broke, to within the guest clock's step.",
+        "While the VM was migrated, no longer than allowed passed without a durable write, nor without an echo of its network on a stream that held.",
+        "Known to within a token interval, and where the stream broke, to within the guest clock's step. Where the echoes' stream broke, as a tunnel to the node that the guest left does, their silence is measured and not judged.",
         migration::blackout,
     ),
     subject(

@@ -4,7 +4,7 @@
 /// The most that `probe info` may print, bytes.
 pub const MAX_INFO: usize = 256 * 1024;
 /// The only version of the text that is understood.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAX_DISKS: usize = 1024;
 const MAX_TEXT: usize = 256;
 
@@ -327,7 +327,7 @@ mod tests {
 
     use super::*;
 
-    const INFO: &str = "format 1\narch x86_64\nboot_id 5f0d\nmachine_id \nkernel 6.12.0\n\
+    const INFO: &str = "format 2\narch x86_64\nboot_id 5f0d\nmachine_id \nkernel 6.12.0\n\
         hostname vm one\ndisk vda serial=- size=10737418240 write_cache=writeback removable=0 ro=0\n\
         disk vdb serial=data-0 size=2147483648 write_cache=writethrough removable=0 ro=0\n\
         disk vdc serial=data-1 size=1048576 write_cache=writeback removable=1 ro=1\n";
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn what_is_damaged_is_refused_by_line() {
         let cases = [
-            (INFO.replace("format 1", "format 2"), "format"),
+            (INFO.replace("format 2", "format 1"), "format"),
             (INFO.replace("arch x86_64\n", ""), "no `arch`"),
             (INFO.replace("size=1048576", "size=-1"), "line 9"),
             (INFO.replace("removable=1", "removable=yes"), "line 9"),

@@ -40,6 +40,9 @@ pub struct PlanFile {
     /// The load that guests write.
     #[serde(default)]
     pub load: Load,
+    /// How VMs are live-migrated.
+    #[serde(default)]
+    pub migration: Migration,
     /// How faults are brought about, for scenarios that need one.
     #[serde(default)]
     pub faults: Faults,
@@ -278,6 +281,22 @@ impl Default for Load {
             log: log(),
             cold_stride: stride(),
         }
+    }
+}
+
+/// How VMs are live-migrated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Migration {
+    /// How often each VM is migrated, one after the other.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub count: u32,
+}
+
+impl Default for Migration {
+    fn default() -> Self {
+        Self { count: one() }
     }
 }
 

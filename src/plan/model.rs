@@ -20,6 +20,7 @@ pub struct Plan {
     pub(super) scenarios: Vec<String>,
     pub(super) unreachable: Vec<String>,
     pub(super) load: Load,
+    pub(super) migration: Migration,
     pub(super) faults: Faults,
     pub(super) deadlines: Deadlines,
     pub(super) namespace_prefix: String,
@@ -86,6 +87,11 @@ impl Plan {
     /// The load that guests write.
     pub const fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// How VMs are live-migrated.
+    pub const fn migration(&self) -> &Migration {
+        &self.migration
     }
 
     /// How a site is broken and healed.
@@ -387,6 +393,13 @@ pub struct Load {
     pub log: u64,
     /// Distance between filled cold cells; 0 fills the ends only.
     pub cold_stride: u64,
+}
+
+/// How VMs are live-migrated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// How often each VM, one after the other, 1 to 1000.
+    pub count: u32,
 }
 
 /// How a site is broken and healed for unplanned scenarios: both are given or neither.

@@ -45,6 +45,20 @@ pub struct Rank {
     pub marks: Vec<(u32, u64)>,
 }
 
+/// What a writer found in the lease cell of one volume, see [`super::lease`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(probe_standalone), derive(serde::Serialize, serde::Deserialize))]
+pub struct Lease {
+    /// Volume ordinal.
+    pub volume: u8,
+    /// How often it was read.
+    pub reads: u64,
+    /// The longest time between two reads, guest monotonic clock, nanoseconds.
+    pub longest_ns: u64,
+    /// What stood there that this writer did not put there, in words; a few of them, if many.
+    pub foreign: Vec<String>,
+}
+
 /// A batch of consecutive durability ranks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(not(probe_standalone), derive(serde::Serialize, serde::Deserialize))]
@@ -185,6 +199,8 @@ pub enum FromGuest {
         /// Cold cells found as they should be.
         cold_ok: u64,
     },
+    /// What the writer of a volume found in its lease cell since the frame before.
+    Lease(Lease),
     /// The probe cannot go on; the text says what it tried and what it saw.
     Failed(String),
 }

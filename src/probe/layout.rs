@@ -56,6 +56,10 @@ pub struct Layout {
     pub log: Range<u64>,
     /// Hot cells.
     pub hot: Range<u64>,
+    /// The lease cell, see [`super::lease`]. No part of the ledger: no check judges what stands there.
+    /// Empty in layouts made before there were leases.
+    #[cfg_attr(not(probe_standalone), serde(default))]
+    pub lease: Range<u64>,
     /// The rest up to the last cell, exclusive.
     pub cold: Range<u64>,
     /// Stride of the cold fill within `cold`, see [`LayoutSpec::cold_stride`].
@@ -103,12 +107,15 @@ impl Layout {
         let a = 1 + canary;
         let b = a + log;
         let c = b + hot;
+        // The cell comes out of the cold region, of which there is always more than that.
+        let lease = c..c + 1;
         Ok(Self {
             cells,
             canary: 1..a,
             log: a..b,
             hot: b..c,
-            cold: c..cells - 1,
+            cold: lease.end..cells - 1,
+            lease,
             cold_stride: spec.cold_stride,
             hot_writers: spec.hot_writers.max(1),
         })
@@ -188,5 +195,51 @@ pub fn address(layouts: &[Layout], seed: u64, writer: u32, wseq: u64) -> Option<
             }
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The regions follow each other without gap or overlap, whatever is asked for, and the lease
+        /// is a cell of its own that no writer and no fill ever touches.
+        #[test]
+        fn regions_tile_the_volume(
+            cells in SMALLEST..100_000, canary: u64, log: u64, hot: u64,
+            cold_stride in 0_u64..300, seed: u64, wseq in 1_u64..,
+        ) {
+            let spec = LayoutSpec { canary, log, hot, cold_stride, hot_writers: 1 };
+            let layout = Layout::fit(cells, &spec).unwrap();
+            let ends = [&layout.canary, &layout.log, &layout.hot, &layout.lease, &layout.cold];
+            let mut at = 1;
+            for region in ends {
+                prop_assert_eq!(region.start, at);
+                prop_assert!(!region.is_empty());
+                at = region.end;
+            }
+            prop_assert_eq!(at, cells - 1);
+            prop_assert_eq!(layout.lease.end - layout.lease.start, 1);
+            let leased = layout.lease.start;
+            prop_assert!(layout.cold_cells().all(|cell| cell != leased));
+            let layouts = [layout];
+            for writer in [WRITER_LOG, WRITER_CANARY, 1] {
+                let at = address(&layouts, seed, writer, wseq).unwrap();
+                prop_assert!(at.cell != leased && at.cell < cells);
+            }
+        }
+    }
+
+    #[test]
+    fn a_layout_of_before_there_were_leases_is_understood() {
+        let old = serde_json::json!({
+            "cells": 64, "canary": {"start": 1, "end": 3}, "log": {"start": 3, "end": 7},
+            "hot": {"start": 7, "end": 11}, "cold": {"start": 11, "end": 63},
+            "cold_stride": 1, "hot_writers": 1,
+        });
+        let layout: Layout = serde_json::from_value(old).unwrap();
+        assert!(layout.lease.is_empty());
     }
 }

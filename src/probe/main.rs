@@ -16,9 +16,11 @@ mod codec;
 mod config;
 mod crc;
 mod disk;
+mod echo;
 mod engine;
 mod frame;
 mod layout;
+mod lease;
 mod linux;
 mod outbox;
 mod platform;
@@ -45,8 +47,8 @@ use platform::Platform;
 use session::{Daemon, Left};
 
 /// Changes when host and probe of different builds could not understand each other.
-const FORMAT: u32 = 1;
-const USAGE: &str = "usage: probe info | start SOCKET | attach SOCKET | scan | reach | version";
+const FORMAT: u32 = 2;
+const USAGE: &str = "usage: probe info | start SOCKET | attach SOCKET | scan | reach | echo | version";
 
 /// An error as it is shown: one line of what was tried and what was seen.
 type Shown = String;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         ["attach", socket] => attach(socket),
         ["scan"] => scan_volumes(),
         ["reach"] => try_reaching(),
+        ["echo"] => echo_back(),
         ["version"] => say(&format!(
             "virtproof-probe format {FORMAT} {}\n",
             std::env::consts::ARCH
@@ -254,6 +257,13 @@ fn try_reaching() -> Result<(), Shown> {
         .read_to_string(&mut list)
         .map_err(|error| format!("reading the addresses: {error}"))?;
     say(&reach::report(&list, reach::connect)?)
+}
+
+/// Answers whoever measures whether the guest can be reached.
+fn echo_back() -> Result<(), Shown> {
+    let failed = |error: io::Error| format!("echoing: {error}");
+    let out = plain_stdout().map_err(failed)?;
+    echo::echo(io::stdin().lock(), out).map_err(failed)
 }
 
 /// Standard output without the line buffer, which would hold frames back.

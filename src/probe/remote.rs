@@ -9,7 +9,7 @@ use super::config::hex;
 pub const UNAME: &str = "uname -sm";
 
 /// What `probe info` answers as its format, and what this host speaks.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const ROOT: &str = "/run/virtproof";
 const SUDO: &str = "sudo -n ";
@@ -49,6 +49,8 @@ pub enum Request {
     Scan,
     /// [`Remote::reach`]; the addresses follow on standard input.
     Reach,
+    /// [`Remote::echo`]; numbers follow on standard input.
+    Echo,
 }
 
 impl Remote {
@@ -125,6 +127,11 @@ impl Remote {
         self.command("reach")
     }
 
+    /// Writes what comes on standard input back to standard output, at once.
+    pub fn echo(&self) -> String {
+        self.command("echo")
+    }
+
     fn command(&self, words: &str) -> String {
         let sudo = if self.root { "" } else { SUDO };
         format!("{sudo}{} {words}", self.probe())
@@ -152,6 +159,7 @@ impl Remote {
             Request::Info,
             Request::Scan,
             Request::Reach,
+            Request::Echo,
         ];
         if let Some(incarnation) = socket(command) {
             candidates.push(Request::Start { incarnation });
@@ -174,6 +182,7 @@ impl Remote {
             Request::Attach { incarnation } => self.attach(*incarnation),
             Request::Scan => self.scan(),
             Request::Reach => self.reach(),
+            Request::Echo => self.echo(),
         }
     }
 }
@@ -225,6 +234,7 @@ mod tests {
                 Request::Info,
                 Request::Scan,
                 Request::Reach,
+                Request::Echo,
                 Request::Start { incarnation },
                 Request::Attach { incarnation },
             ] {

@@ -439,3 +439,95 @@ fn load_keeps_to_its_rate() {
     // Slower than this is the machine's affair, faster would be ours: 40 writes take 39 intervals.
     assert!(begun.elapsed().as_millis() >= 190, "{:?}", begun.elapsed());
 }
+
+fn is_lease(frame: &FromGuest) -> bool {
+    matches!(frame, FromGuest::Lease(_))
+}
+
+/// What the frames tell of a volume's lease: how often it was read, and what was not ours.
+fn leases(frames: &[FromGuest], of: u8) -> (u64, Vec<String>) {
+    let (mut reads, mut foreign) = (0, Vec::new());
+    for frame in frames {
+        if let FromGuest::Lease(lease) = frame
+            && lease.volume == of
+        {
+            reads += lease.reads;
+            foreign.extend(lease.foreign.iter().cloned());
+        }
+    }
+    (reads, foreign)
+}
+
+#[test]
+fn a_lease_is_kept_while_the_load_runs_and_nobody_else_shows() {
+    let mut bench = Bench::new(2, 1, true, 3);
+    // Small regions: the lease lies where marks of strangers are looked for.
+    (bench.config.layout.log, bench.config.layout.hot) = (2, 2);
+    let daemon = bench.start();
+    let mut host = Host::attach(&daemon, 0);
+    host.fill(2);
+    assert!(!host.frames.iter().any(is_lease), "nothing runs yet");
+    host.send(&ToGuest::Start { rate: 50, batch: 0 });
+    host.until("a second of leases", is_lease);
+    host.stop();
+    for volume in 0..2 {
+        let (reads, foreign) = leases(&host.frames, volume);
+        assert!(reads >= 3, "{reads}");
+        assert_eq!(foreign, Vec::<String>::new());
+    }
+    let stopped = host.frames.iter().position(is_stopped).unwrap();
+    let last = host.frames.iter().rposition(is_lease).unwrap();
+    assert!(last < stopped, "the account comes after what was seen");
+    daemon.kill();
+    // The next life of the ledger finds the stamp of the one before, which is nobody else's.
+    let next = bench.start();
+    let mut host = Host::attach(&next, 0);
+    host.send(&ToGuest::Start { rate: 50, batch: 0 });
+    host.until("its first acks", |frame| matches!(frame, FromGuest::Ack(_)));
+    host.stop();
+    assert_eq!(leases(&host.frames, 0).1, Vec::<String>::new());
+}
+
+fn is_stopped(frame: &FromGuest) -> bool {
+    matches!(frame, FromGuest::Stopped { .. })
+}
+
+#[test]
+fn what_somebody_else_put_into_a_lease_is_told() {
+    let bench = Bench::new(1, 1, true, 3);
+    let lease = bench.layouts()[0].lease.start;
+    let daemon = bench.start();
+    let mut host = Host::attach(&daemon, 0);
+    host.fill(1);
+    host.send(&ToGuest::Start { rate: 50, batch: 8 });
+    host.until("the first leases", is_lease);
+    // A copy of the writer would write the same but for the nonce and the clocks. It may be overwritten
+    // before it is seen, so it tries again.
+    while leases(&host.frames, 0).1.is_empty() {
+        bench.rack.disk(0).damage(lease, |cell| {
+            let own = super::lease::Stamp::decode(cell).expect("a stamp");
+            let twin = super::lease::Stamp {
+                nonce: [7; 16],
+                ..own
+            };
+            cell[..super::lease::STAMP].copy_from_slice(&twin.encode());
+        });
+        host.until("the next look", is_lease);
+    }
+    host.stop();
+    let (_, foreign) = leases(&host.frames, 0);
+    assert!(foreign[0].contains(&"07".repeat(16)), "{foreign:?}");
+}
+
+#[test]
+fn garbage_in_a_lease_is_nobodys_damage() {
+    let bench = Bench::new(1, 1, true, 3);
+    let daemon = bench.start();
+    let mut host = Host::attach(&daemon, 0);
+    host.fill(1);
+    daemon.kill();
+    let before = bench.scan();
+    let lease = bench.layouts()[0].lease.start;
+    bench.rack.disk(0).damage(lease, |cell| cell.fill(0xAA));
+    assert_eq!(bench.scan(), before);
+}

@@ -250,6 +250,7 @@ fn subject_view(
         timeline: timeline(events, &runs),
         stages,
         rpo: measure("R1", "rpo"),
+        blackout: measure("M1", "blackout"),
         rto: measure("T1", "rto"),
         acked: runs.iter().map(|run| run.acks.writes()).sum(),
         lost: lost.map(|b| whole(b.high)),

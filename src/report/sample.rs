@@ -137,6 +137,7 @@ fn subject() -> SubjectView {
                 seconds: 0.5,
             },
         ],
+        blackout: None,
         rpo: Some(Bracket {
             low: 6.5,
             high: 6.9,

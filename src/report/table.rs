@@ -61,6 +61,9 @@ fn subject_line(out: &mut String, subject: &SubjectView, paint: Paint) -> std::f
     if subject.rto.is_some() {
         write!(out, ", RTO {}", bracket(subject.rto))?;
     }
+    if subject.blackout.is_some() {
+        write!(out, ", blackout {}", bracket(subject.blackout))?;
+    }
     writeln!(out)
 }
 

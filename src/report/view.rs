@@ -172,6 +172,9 @@ pub struct SubjectView {
     pub stages: Vec<StageView>,
     /// Loss in time, if judged.
     pub rpo: Option<Bracket>,
+    /// The longest time without a durable write in a live migration, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blackout: Option<Bracket>,
     /// Outage, if judged.
     pub rto: Option<Bracket>,
     /// Acked writes heard.

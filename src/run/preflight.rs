@@ -8,13 +8,16 @@ use serde_json::Value;
 use crate::cluster::crd::cdi::DataVolume;
 use crate::cluster::crd::core::NAMESPACE;
 use crate::cluster::crd::csiaddons::{NetworkFence, NetworkFenceClass};
-use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use crate::cluster::crd::kubevirt::{
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
+};
 use crate::cluster::crd::replication::{VolumeReplication, VolumeReplicationClass};
 use crate::cluster::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass};
 use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
 use crate::history::event::{Fact, Site};
 use crate::plan::Plan;
 use crate::plan::model::{Driver, Fencing, Workload};
+use crate::scenario::catalogue::{Need, select};
 use crate::workload::Rendered;
 
 /// One question and its answer.
@@ -95,6 +98,9 @@ async fn kinds(
     if plan.protection().volume_snapshot_class.is_some() {
         needed.push(VolumeSnapshot::KIND);
     }
+    if migrates(plan) {
+        needed.push(VirtualMachineInstanceMigration::KIND);
+    }
     for kind in needed {
         let answer = cluster
             .resolve(&kind.api_version(), &kind.kind)
@@ -125,6 +131,13 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
         let answer = storage_class(cluster, &class).await.map(drop);
         found.put(format!("has StorageClass {class}"), answer);
     }
+}
+
+/// Whether a scenario of the plan live-migrates VMs.
+fn migrates(plan: &Plan) -> bool {
+    let chosen = select(plan.patterns()).unwrap_or_default();
+    let mut needs = chosen.iter().flat_map(|spec| spec.needs);
+    needs.any(|need| *need == Need::LiveMigration)
 }
 
 /// The StorageClasses that the plan names, each once.
@@ -232,6 +245,10 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
         "virtualmachineinstances",
         &["get", "list", "watch"],
     );
+    if migrates(plan) {
+        let own: &[&str] = &["get", "list", "watch", "create", "delete"];
+        want("kubevirt.io", "virtualmachineinstancemigrations", own);
+    }
     want(
         "subresources.kubevirt.io",
         "virtualmachines/stop",
@@ -264,7 +281,12 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
             &["list"],
         );
     }
-    match cluster.denied(&asks).await {
+    denied(cluster, &asks, found).await;
+}
+
+/// Asks for rights and says which are missing.
+async fn denied(cluster: &Cluster, asks: &[Ask], found: &mut Found<'_>) {
+    match cluster.denied(asks).await {
         Ok(denied) if denied.is_empty() => {
             found.put(format!("grants {} rights", asks.len()), Ok(()));
         }

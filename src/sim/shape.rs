@@ -227,7 +227,8 @@ fn fitted(cells: u64, spec: &LayoutSpec) -> Layout {
         canary: 1..3,
         log: 3..7,
         hot: 7..11,
-        cold: 11..63,
+        lease: 11..12,
+        cold: 12..63,
         cold_stride: 1,
         hot_writers: 1,
     })

@@ -1,10 +1,13 @@
 //! M2: is what runs on the target node the guest that ran on the source, and only there?
 
+use std::collections::BTreeSet;
+
 use super::Move;
 use crate::check::case::Case;
 use crate::check::finding::{Finding, seconds};
 use crate::history::event::{Event, Fact, Purpose};
 use crate::history::read::Incarnation;
+use crate::probe::frame::Opened;
 
 /// What speaks against it, what nobody looked at, and how far the looks reach.
 #[derive(Debug, Default)]
@@ -156,6 +159,11 @@ fn guest(case: &Case<'_>, moved: &Move<'_>, end: &Event, load: &Incarnation, not
 /// Nobody else may have left a stamp in the lease cells.
 fn writers(case: &Case<'_>, moved: &Move<'_>, end: &Event, load: &Incarnation, notes: &mut Notes) {
     let mut longest: Option<u64> = None;
+    let mut seen: BTreeSet<u8> = BTreeSet::new();
+    // What a guest's own cache answers says nothing of what stands on the volume.
+    let volumes = load.identity.volumes.iter();
+    let (direct, cached): (Vec<&Opened>, Vec<&Opened>) =
+        volumes.partition(|opened| opened.grants.direct);
     for event in case.events().filter(|event| event.seq > moved.asked.seq) {
         let Fact::Lease {
             incarnation,
@@ -176,9 +184,25 @@ fn writers(case: &Case<'_>, moved: &Move<'_>, end: &Event, load: &Incarnation, n
                 event.seq
             )
         }));
-        if *reads > 0 && event.seq > end.seq {
+        let past = direct.iter().any(|opened| opened.volume == *volume);
+        if *reads > 0 && event.seq > end.seq && past {
+            seen.insert(*volume);
             longest = Some(longest.unwrap_or(0).max(*longest_ns));
         }
+    }
+    notes.limits.extend(cached.iter().map(|opened| {
+        format!(
+            "the lease on {} was read through the guest's cache",
+            opened.path
+        )
+    }));
+    let unread = direct
+        .iter()
+        .filter(|opened| !seen.contains(&opened.volume));
+    if longest.is_some() {
+        notes
+            .limits
+            .extend(unread.map(|opened| format!("no lease on {} was read after it", opened.path)));
     }
     match longest {
         Some(longest) => notes.limits.push(format!(

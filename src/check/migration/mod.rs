@@ -58,11 +58,29 @@ fn moves<'a>(case: &Case<'a>) -> Vec<Move<'a>> {
     moves
 }
 
-/// Judges every migration; the worst word counts.
+/// Judges every migration; the worst of them speaks for all, and of equals the one that measured most.
 fn each(case: &Case<'_>, judge: impl Fn(&Move<'_>) -> Finding) -> Finding {
-    moves(case)
-        .iter()
-        .map(judge)
-        .reduce(Finding::worst)
-        .unwrap_or_else(|| Finding::unsure("the VM was not migrated in this trial"))
+    let found: Vec<Finding> = moves(case).iter().map(judge).collect();
+    let all = found.len();
+    let most = |finding: &Finding| {
+        let measured = finding.measures.iter();
+        let judged = measured.filter(|measure| measure.name == "blackout");
+        judged.map(|measure| measure.high).fold(0.0, f64::max)
+    };
+    let worst = found.iter().max_by(|a, b| {
+        let by_measure = || most(a).total_cmp(&most(b));
+        a.status.cmp(&b.status).then_with(by_measure)
+    });
+    let Some(worst) = worst else {
+        return Finding::unsure("the VM was not migrated in this trial");
+    };
+    if all == 1 {
+        return worst.clone();
+    }
+    let alike = found.iter().filter(|other| other.status == worst.status);
+    let limit = format!(
+        "{} of {all} migrations came out so, the worst is shown",
+        alike.count()
+    );
+    worst.clone().limit(limit)
 }

@@ -36,16 +36,18 @@ impl Kit {
             }),
         );
         kit.add(to + 60 * MS, vm("uid-1", "node-2"));
-        kit.add(
-            to + 300 * MS,
-            Fact::Lease {
-                incarnation: format!("{LOAD:016x}"),
-                volume: 0,
-                reads: 5,
-                longest_ns: 100 * MS,
-                foreign: Vec::new(),
-            },
-        );
+        for volume in 0..2 {
+            kit.add(
+                to + 300 * MS,
+                Fact::Lease {
+                    incarnation: format!("{LOAD:016x}"),
+                    volume,
+                    reads: 5,
+                    longest_ns: 100 * MS,
+                    foreign: Vec::new(),
+                },
+            );
+        }
         kit
     }
 

@@ -75,6 +75,28 @@ fn a_stream_that_broke_is_no_blackout_where_the_guests_clock_kept_step() {
 }
 
 #[test]
+fn a_blackout_behind_acks_that_came_late_is_seen() {
+    let mut kit = Kit::migrated(3, 900, 0);
+    // The stream breaks just before the pause and comes back after it: the first frame that is then
+    // heard is one of before.
+    let back = PAUSE + 1_000 * MS;
+    let broken = PAUSE - 50 * MS..back;
+    for record in &mut kit.load {
+        if let Record::Frame { at_ns, .. } = record
+            && broken.contains(at_ns)
+        {
+            *at_ns = back;
+        }
+    }
+    kit.load.sort_by_key(Record::at_ns);
+    kit.load
+        .retain(|record| !matches!(record, Record::Token { at_ns, .. } if broken.contains(at_ns)));
+    let (guest, _) = span(&kit, "blackout.guest");
+    assert!((guest - 0.9).abs() < 0.02, "{guest}");
+    assert_eq!(allowed(&mut kit, 500), Fail);
+}
+
+#[test]
 fn writes_that_never_come_back_are_m1_if_the_guest_was_heard() {
     let mut kit = Kit::migrated(3, 300, 0);
     let end = PAUSE + 300 * MS;
@@ -97,7 +119,7 @@ fn writes_that_never_come_back_are_m1_if_the_guest_was_heard() {
 
 #[test]
 fn the_network_is_watched_from_outside() {
-    let echo = |longest_ns: u64| {
+    let echo = |longest_ns: u64, unbroken_ns: Option<u64>| {
         let mut kit = Kit::migrated(3, 100, 0);
         kit.add(
             PAUSE + 1_000 * MS,
@@ -109,13 +131,18 @@ fn the_network_is_watched_from_outside() {
                 sent: 150,
                 answered: 100,
                 longest_ns,
+                unbroken_ns,
             },
         );
         allowed(&mut kit, 400)
     };
-    assert_eq!(echo(300 * MS), Pass);
-    assert_eq!(echo(405 * MS), Inconclusive);
-    assert_eq!(echo(2_000 * MS), Fail);
+    assert_eq!(echo(300 * MS, None), Pass);
+    assert_eq!(echo(405 * MS, None), Inconclusive);
+    assert_eq!(echo(2_000 * MS, None), Fail);
+    assert_eq!(echo(2_000 * MS, Some(2_000 * MS)), Fail);
+    // A stream that had to be made anew is not the guest's network.
+    assert_eq!(echo(2_000 * MS, Some(300 * MS)), Pass);
+    assert_eq!(echo(2_000 * MS, Some(405 * MS)), Inconclusive);
 }
 
 #[test]
@@ -218,6 +245,53 @@ fn a_migration_that_nobody_watched_is_no_pass() {
     kit.without(|fact| matches!(fact, Fact::Migration { migration, .. } if migration.completed));
     assert_eq!(kit.status("M1"), Inconclusive);
     assert_eq!(kit.status("M3"), Inconclusive);
+}
+
+#[test]
+fn a_lease_read_through_a_cache_says_nothing() {
+    let kit = Kit::migrated(3, 300, 0);
+    let limits = |history: &History| {
+        let verdicts = judge(&kit.plan, history).verdicts;
+        let found = verdicts.into_iter().find(|v| v.check == "M2");
+        found
+            .map(|v| (v.status, v.limits.join("; ")))
+            .expect("judged")
+    };
+    let mut history = kit.history();
+    assert!(!limits(&history).1.contains("cache"));
+    history.incarnations[0].identity.volumes[1].grants = Grants::default();
+    let (status, said) = limits(&history);
+    assert_eq!(status, Pass, "the other volume tells");
+    assert!(
+        said.contains("/dev/vd1 was read through the guest's cache"),
+        "{said}"
+    );
+    history.incarnations[0].identity.volumes[0].grants = Grants::default();
+    assert_eq!(limits(&history).0, Inconclusive);
+}
+
+#[test]
+fn the_worst_of_several_migrations_speaks_for_all() {
+    let mut kit = Kit::migrated(3, 300, 0);
+    let again = |phase: &str, completed| {
+        let migration = MigrationFact {
+            name: "move-2".into(),
+            phase: phase.into(),
+            target_node: "node-2".into(),
+            completed,
+            ..MigrationFact::default()
+        };
+        let site = Site::Primary;
+        Fact::Migration { site, migration }
+    };
+    kit.add(PAUSE + 600 * MS, again("", false));
+    kit.add(PAUSE + 800 * MS, again("Succeeded", true));
+    let verdict = kit.verdict("M1");
+    let blackouts = verdict.measures.iter().filter(|m| m.name == "blackout");
+    assert_eq!(blackouts.count(), 1);
+    assert!(span(&kit, "blackout").1 > 0.25, "{verdict:?}");
+    let said = "2 of 2 migrations came out so, the worst is shown".to_owned();
+    assert!(verdict.limits.contains(&said), "{verdict:?}");
 }
 
 #[test]

@@ -196,7 +196,9 @@ impl AckLog {
                 });
             }
             FromGuest::Failed(text) => self.failed.push(text),
+            // The ear tells of leases in events of their own.
             FromGuest::Alive { .. }
+            | FromGuest::Lease(_)
             | FromGuest::ScanBegin { .. }
             | FromGuest::Cells(_)
             | FromGuest::ScanEnd { .. } => {}

@@ -404,6 +404,11 @@ pub enum Fact {
         answered: u64,
         /// The longest time without one coming back, nanoseconds.
         longest_ns: u64,
+        /// The longest of those that ended on the stream on which they began. Only these are the
+        /// guest's for certain: where a stream broke, a new one had to be made first. Absent where
+        /// no stream is involved that could break.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unbroken_ns: Option<u64>,
     },
     /// What the writer of a volume found in its lease cell, which nobody else may write. The stamps
     /// cannot be foreseen, so that even a copy of the writer with the same memory shows.

@@ -327,14 +327,18 @@ fn sane(layout: &Layout) -> Result<(), String> {
         canary,
         log,
         hot,
+        lease,
         cold,
         hot_writers,
         ..
     } = layout;
+    // Layouts had no lease cell once.
+    let old = *lease == (0..0);
     let chained = canary.start == 1
         && canary.end == log.start
         && log.end == hot.start
-        && hot.end == cold.start
+        && hot.end == if old { cold.start } else { lease.start }
+        && (old || (hot.end.checked_add(1) == Some(lease.end) && lease.end == cold.start))
         && cold.end.checked_add(1) == Some(*cells);
     let filled = canary.start < canary.end && log.start < log.end && cold.start <= cold.end;
     let lanes = u64::from(*hot_writers);

@@ -213,6 +213,13 @@ impl Recorder {
         answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
+    /// As [`Self::record`] for whoever cannot wait: the event takes its place after those recorded
+    /// before and ahead of those after. That it could not be kept shows in [`Self::failure`] and to
+    /// whoever records next.
+    pub fn post(&self, scope: &Scope, fact: Fact) -> Result<(), RecordError> {
+        self.send(scope.clone(), fact).map(drop)
+    }
+
     fn send(
         &self,
         scope: Scope,

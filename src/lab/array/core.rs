@@ -53,6 +53,8 @@ pub(super) struct Core {
     pub(super) link: bool,
     fenced: BTreeSet<Key>,
     pub(super) strikes: Vec<Strike>,
+    /// Images whose guest went on at another host, until what that leaves to do is done.
+    pub(super) moved: BTreeSet<Key>,
     /// Lab time until which promotion of an image hangs (fault `promote-stalls`).
     pub(super) stalls: BTreeMap<Key, Duration>,
     next: u64,
@@ -73,6 +75,7 @@ impl Core {
             link: true,
             fenced: BTreeSet::new(),
             strikes: Vec::new(),
+            moved: BTreeSet::new(),
             stalls: BTreeMap::new(),
             next: 0,
         }
@@ -238,6 +241,7 @@ impl Core {
         if durable {
             self.count_towards_skew(key, &pages);
         }
+        self.strike_after_move(key, at, &pages);
         Ok(())
     }
 

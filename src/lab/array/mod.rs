@@ -262,6 +262,13 @@ impl Array {
         }
     }
 
+    /// The guest that has an image open was migrated to another node.
+    pub fn moved(&self, site: Site, handle: &str) {
+        if let Ok(key) = Self::key(site, handle) {
+            self.shared.lock().left_behind(&key);
+        }
+    }
+
     /// The nodes that have an image open.
     pub fn attachments(&self, site: Site, handle: &str) -> Vec<String> {
         let Ok(key) = Self::key(site, handle) else {

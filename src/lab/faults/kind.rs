@@ -161,6 +161,14 @@ pub enum Fault {
     ReorderWithoutBarrier,
     /// Legal: storage is many times slower.
     SlowStorage,
+    /// The guest stands still for long while it migrates.
+    PauseAtMigration,
+    /// The guest is rebooted on the other node instead of migrated.
+    RebootForMigration,
+    /// Both launchers of a migration stay alive, and both write.
+    TwoLaunchers,
+    /// The target of a migration lacks what the source held in its cache.
+    DirtyCacheLost,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

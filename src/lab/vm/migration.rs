@@ -10,6 +10,7 @@ use super::domain::{Attached, Place};
 use super::instance::advance;
 use super::keys::{MIGRATION_FINALIZER, NODE_LABEL, OBSERVED, POD, VMI, VMIM, is_final, phase};
 use super::machine::observed;
+use super::mismove;
 use super::site::{Ctx, Key, Work, key, settle};
 use super::vmi;
 use super::{launcher, real};
@@ -137,7 +138,7 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
     let job = (namespace, name);
     let guest = domain.guest();
     match guest.as_ref().and_then(|guest| guest.real()) {
-        None => ctx.after(ctx.timing.migration, Work::Migrated(job)),
+        None => mismove::end_later(ctx, &domain, Work::Migrated(job)),
         Some(machine) => {
             let (machine, node) = (Arc::clone(machine), place.node.clone());
             real::migrate(ctx, job, &domain, machine, node, attached);
@@ -197,7 +198,9 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
         vmi["metadata"]["labels"][NODE_LABEL] = json!(to.node);
     })?;
     step(ctx, &job, "Succeeded")?;
-    ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
+    if mismove::moved(ctx, &domain) {
+        ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod linger;
 mod machine;
 mod migratable;
 mod migration;
+mod mismove;
 mod node;
 mod power;
 mod printable;

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::attach::detach;
 use super::boot;
 use super::domain::{Attached, Domain};
-use super::node;
 use super::site::{Ctx, Key, Work};
+use super::{mismove, node};
 use crate::history::event::Site;
 use crate::lab::faults::Moment;
 use crate::lab::qemu::{Hypervisor, Machine};
@@ -84,6 +84,7 @@ pub(super) fn migrate(
         match machine.migrate(disks).await {
             Ok(()) => {
                 detach(&site, &attached, &from);
+                mismove::stand_still(&site, &domain).await;
                 site.push(Work::Migrated(job));
             }
             Err(error) => {

@@ -104,10 +104,10 @@ fn embedded_plans_are_valid() {
     };
     let lab = lab(Path::new("."), &known).unwrap_or_else(|error| panic!("{error}"));
     let workload = &lab.plan.workloads()[0];
-    assert_eq!((workload.count, lab.plan.scenarios().len()), (3, 5));
+    assert_eq!((workload.count, lab.plan.scenarios().len()), (3, 6));
     assert!(!lab.plan.faults().power_off.is_empty());
     // The way back writes twice.
-    let needs = lab.plan.load().duration * 6;
+    let needs = lab.plan.load().duration * 7;
     assert!(
         needs.as_secs() < 30,
         "the lab run must stay well under a minute"

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::file::{self, PlanFile};
 use super::model::{
-    Deadlines, Driver, DriverKind, Faults, Fencing, FencingMethod, Load, Objectives, Plan,
-    Protection,
+    Deadlines, Driver, DriverKind, Faults, Fencing, FencingMethod, Load, Migration, Objectives,
+    Plan, Protection,
 };
 use super::problem::Problems;
 use super::text::{self, DurationText, QuantityText};
@@ -137,6 +137,9 @@ pub(super) fn validate(
         scenarios: judge.scenarios(&file.scenarios),
         unreachable: judge.unreachable(&file.isolation),
         load: judge.load(&file.load),
+        migration: Migration {
+            count: file.migration.count,
+        },
         faults: judge.faults(&file.faults),
         deadlines: judge.deadlines(&file.deadlines),
         namespace_prefix: file.namespace_prefix.clone(),

@@ -6,7 +6,7 @@
 
 use super::cell::Kind;
 use super::disk::Grants;
-use super::frame::{Ack, CellState, FromGuest, Identity, Opened, Rank, Seen, ToGuest};
+use super::frame::{Ack, CellState, FromGuest, Identity, Lease, Opened, Rank, Seen, ToGuest};
 use super::wire::{FrameError, Get, Put, Raw, seal};
 
 /// The most cells that a producer puts into one [`FromGuest::Cells`] frame.
@@ -22,6 +22,7 @@ const SCAN_BEGIN: u8 = 7;
 const CELLS: u8 = 8;
 const SCAN_END: u8 = 9;
 const FAILED: u8 = 10;
+const LEASE: u8 = 11;
 
 const HELLO: u8 = 0x81;
 const HEARD: u8 = 0x82;
@@ -93,6 +94,10 @@ impl FromGuest {
                 put.text(text);
                 FAILED
             }
+            Self::Lease(lease) => {
+                put_lease(&mut put, lease);
+                LEASE
+            }
         };
         seal(kind, seq, &put.0)
     }
@@ -131,6 +136,7 @@ impl FromGuest {
                 cold_ok: get.uint()?,
             },
             FAILED => Self::Failed(get.text()?),
+            LEASE => Self::Lease(get_lease(&mut get)?),
             other => return Err(FrameError::Kind(other)),
         };
         get.end()?;
@@ -276,6 +282,27 @@ fn get_ack(get: &mut Get<'_>) -> Result<Ack, FrameError> {
         ack.ranks.push(rank);
     }
     Ok(ack)
+}
+
+fn put_lease(put: &mut Put, lease: &Lease) {
+    put.u8(lease.volume);
+    put.uint(lease.reads);
+    put.uint(lease.longest_ns);
+    put.len(lease.foreign.len());
+    for stamp in &lease.foreign {
+        put.text(stamp);
+    }
+}
+
+fn get_lease(get: &mut Get<'_>) -> Result<Lease, FrameError> {
+    Ok(Lease {
+        volume: get.u8()?,
+        reads: get.uint()?,
+        longest_ns: get.uint()?,
+        foreign: (0..get.count()?)
+            .map(|_| get.text())
+            .collect::<Result<_, _>>()?,
+    })
 }
 
 /// The last watermark of each writer within one frame. A VM has a handful of writers, so the list

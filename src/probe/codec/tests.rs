@@ -115,6 +115,14 @@ fn from_guest() -> impl Strategy<Value = FromGuest> {
             errno
         }),
         any::<(u64, u32)>().prop_map(|(mono_ns, token)| FromGuest::Alive { mono_ns, token }),
+        (any::<(u8, u64, u64)>(), vec(".{0,40}", 0..4)).prop_map(
+            |((volume, reads, longest_ns), foreign)| FromGuest::Lease(Lease {
+                volume,
+                reads,
+                longest_ns,
+                foreign,
+            })
+        ),
         (vec(any::<(u32, u64)>(), 0..6), any::<u64>())
             .prop_map(|(issued, last_rank)| FromGuest::Stopped { issued, last_rank }),
         any::<(u8, u64)>().prop_map(|(volume, size)| FromGuest::ScanBegin { volume, size }),

@@ -51,13 +51,18 @@ fn start(shared: &Shared, rate: u32, batch: u32) {
     let mut state = shared.lock();
     state.run(rate, batch);
     shared.work.notify_all();
+    shared.lease.notify_all();
 }
 
 fn stop(shared: &Shared) {
     rest(shared);
+    let leases = super::lease::last_look(shared);
     let mut state = shared.lock();
     if state.ended {
         return;
+    }
+    for lease in &leases {
+        state.push(lease);
     }
     let account = state.account();
     state.push(&account);
@@ -218,12 +223,12 @@ fn fill_header(shared: &Shared, ordinal: usize, cell: u64) -> Header {
     }
 }
 
-/// Zeroes canary, log and hot regions where they are not zero.
+/// Zeroes canary, log and hot regions and the lease where they are not zero.
 fn blank(shared: &Shared, volume: &Volume) -> Result<(), Unfilled> {
     let zero = Aligned::new(CHUNK);
     let mut buffer = Aligned::new(CHUNK);
     let mut first = volume.layout.canary.start;
-    let end = volume.layout.hot.end;
+    let end = volume.layout.lease.end;
     while first < end {
         let cells = usize::try_from(end - first).map_or(CHUNK, |left| left.min(CHUNK));
         let bytes = &mut buffer.bytes_mut()[..cells * CELL];

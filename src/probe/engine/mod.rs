@@ -5,6 +5,7 @@
 //! neither; frames are never dropped: when the host stops hearing, the writers stall.
 
 mod chore;
+mod lease;
 mod pace;
 mod state;
 mod volume;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use super::cell::{Header, Kind};
 use super::config::{Config, Purpose};
-use super::frame::FromGuest;
+use super::frame::{FromGuest, Identity};
 use super::layout::{Address, Layout, WRITER_CANARY, WRITER_LOG, hot_writer};
 use super::outbox::{OutOfStep, Outbox};
 use super::platform::Clock;
@@ -64,11 +65,16 @@ struct Shared {
     volumes: Vec<Volume>,
     layouts: Vec<Layout>,
     clock: Arc<dyn Clock>,
+    boot_id: String,
+    /// Held while a lease is read or renewed. Taken before `state`, never after.
+    leases: Mutex<lease::Keeper>,
     state: Mutex<State>,
     /// Writers and whoever waits for them to come to rest.
     work: Condvar,
     /// The chore thread.
     chore: Condvar,
+    /// The thread that renews the leases.
+    lease: Condvar,
     /// The framer.
     frame: Condvar,
     /// The session.
@@ -76,19 +82,20 @@ struct Shared {
 }
 
 impl Engine {
-    /// Starts the threads, holding. `first` becomes frame 1.
+    /// Starts the threads, holding. That `identity` opened becomes frame 1.
     pub fn start(
         config: &Config,
         volumes: Vec<Prepared>,
         clock: Arc<dyn Clock>,
-        first: &FromGuest,
+        identity: &Identity,
     ) -> io::Result<Self> {
         let layouts: Vec<Layout> = volumes.iter().map(|v| v.layout.clone()).collect();
         let mut outbox = Outbox::new(config.scratch);
-        outbox.push(first);
+        outbox.push(&FromGuest::Opened(identity.clone()));
         let lanes = lanes(&layouts);
         // The canary lane has no thread: it is a chore.
         let writers = lanes.len() - 1;
+        let keeper = lease::Keeper::new(volumes.len())?;
         let shared = Arc::new(Shared {
             run_id: config.run_id,
             seed: config.seed,
@@ -100,9 +107,12 @@ impl Engine {
                 .collect(),
             layouts,
             clock,
+            boot_id: identity.boot_id.clone(),
+            leases: Mutex::new(keeper),
             state: Mutex::new(State::new(lanes, outbox)),
             work: Condvar::new(),
             chore: Condvar::new(),
+            lease: Condvar::new(),
             frame: Condvar::new(),
             mail: Condvar::new(),
         });
@@ -120,6 +130,9 @@ impl Engine {
     fn spawn_all(&self, writers: usize) -> io::Result<()> {
         self.spawn("chores", chore::run)?;
         self.spawn("framer", frame_acks)?;
+        if self.shared.may_fill {
+            self.spawn("leases", lease::run)?;
+        }
         for lane in 0..writers {
             self.spawn("writer", move |shared| writer::run(shared, lane))?;
         }
@@ -249,7 +262,14 @@ impl Engine {
     pub fn end(&self) {
         let shared = &self.shared;
         shared.lock().ended = true;
-        for everyone in [&shared.work, &shared.chore, &shared.frame, &shared.mail] {
+        let conditions = [
+            &shared.work,
+            &shared.chore,
+            &shared.lease,
+            &shared.frame,
+            &shared.mail,
+        ];
+        for everyone in conditions {
             everyone.notify_all();
         }
         let threads =

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 
+use crate::history::RecordError;
+use crate::history::event::Fact;
+use crate::history::recorder::{Recorder, Scope};
 use crate::history::segment::{Record, SegmentWriter};
-use crate::history::{RecordError, recorder::Recorder};
-use crate::probe::frame::{FromGuest, Identity, ToGuest};
+use crate::probe::frame::{FromGuest, Identity, Lease, ToGuest};
 use crate::probe::wire::Raw;
 
 use super::error::ProbeError;
@@ -69,6 +71,8 @@ struct Due {
 /// The ear and mouth of the host towards one incarnation.
 pub(super) struct Ear {
     recorder: Recorder,
+    /// What the facts belong to that frames become.
+    scope: Scope,
     segment: SegmentWriter,
     incarnation: u64,
     volumes: usize,
@@ -84,12 +88,14 @@ pub(super) struct Ear {
 impl Ear {
     pub(super) fn new(
         recorder: Recorder,
+        scope: Scope,
         segment: SegmentWriter,
         incarnation: u64,
         volumes: usize,
     ) -> Self {
         Self {
             recorder,
+            scope,
             segment,
             incarnation,
             volumes,
@@ -159,6 +165,23 @@ impl Ear {
             seq,
             bytes: raw.bytes,
         })?;
+        if let FromGuest::Lease(lease) = &frame {
+            let Lease {
+                volume,
+                reads,
+                longest_ns,
+                foreign,
+            } = lease.clone();
+            let incarnation = format!("{:016x}", self.incarnation);
+            let fact = Fact::Lease {
+                incarnation,
+                volume,
+                reads,
+                longest_ns,
+                foreign,
+            };
+            self.recorder.post(&self.scope, fact)?;
+        }
         self.progress.take(seq, at_ns, frame);
         let (volumes, progress) = (self.volumes, &self.progress);
         self.due.retain(|due| !due.order.is_done(volumes, progress));
@@ -231,6 +254,11 @@ impl Ear {
         self.segment.append(&Record::Token { at_ns, n })?;
         self.token = n;
         Ok(ToGuest::Token(n).encode())
+    }
+
+    /// The last token handed out.
+    pub(super) const fn last_token(&self) -> u32 {
+        self.token
     }
 
     /// Whether the probe was told to end.

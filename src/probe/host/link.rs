@@ -1,13 +1,13 @@
 //! Keeping a probe heard: attaches, and attaches again for as long as anyone listens.
 
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Deadline;
-use crate::guest::{Patience, Shell};
+use crate::guest::{GuestError, Patience, Shell};
 use crate::history::event::Fact;
 use crate::history::recorder::{Recorder, Scope};
 use crate::probe::remote::Remote;
@@ -20,12 +20,16 @@ use super::progress::{LinkState, Progress};
 
 /// One attempt to connect and attach is given up after this long.
 const ATTEMPT: Duration = Duration::from_secs(20);
+/// A stream that was up for so long is made anew at once when it breaks: the guest may have moved. One
+/// that breaks sooner would break again.
+const STEADY: Duration = Duration::from_secs(1);
 /// So many attempts in a row must find the guest without the probe before it counts as gone.
 const GONE_AFTER: u32 = 2;
 
 /// What listening needs.
 pub(super) struct Link {
-    pub(super) reach: Reach,
+    /// How to reach the guest now; it changes when the guest moves to another address.
+    pub(super) reach: Arc<Mutex<Reach>>,
     pub(super) remote: Remote,
     pub(super) incarnation: u64,
     pub(super) ear: Arc<Mutex<Ear>>,
@@ -33,6 +37,8 @@ pub(super) struct Link {
     pub(super) progress: Arc<watch::Sender<Progress>>,
     pub(super) recorder: Recorder,
     pub(super) scope: Scope,
+    /// Gives up the present stream, or the attempt to make one, for a new one.
+    pub(super) again: Arc<Notify>,
     /// Ends listening.
     pub(super) close: CancellationToken,
     /// Why it was ended, if somebody said.
@@ -66,9 +72,10 @@ impl Link {
         let mut without_probe = 0;
         let why = loop {
             let before = lock(&self.ear).progress().attaches;
+            let since = Instant::now();
             let Some(end) = self
                 .close
-                .run_until_cancelled(self.once(shell.take()))
+                .run_until_cancelled(self.once_or_again(shell.take()))
                 .await
             else {
                 break self.closed();
@@ -103,6 +110,9 @@ impl Link {
             if end.is_err_and(|error| !error.is_break()) {
                 break why;
             }
+            if was_up && since.elapsed() >= STEADY {
+                continue;
+            }
             let wait = waits.next().unwrap_or(patience.longest);
             if self.close.run_until_cancelled(pause(wait)).await.is_none() {
                 break self.closed();
@@ -120,12 +130,26 @@ impl Link {
         why.map_or_else(|| "closed".to_owned(), Clone::clone)
     }
 
+    /// Attaches once, until the stream ends or somebody knows better.
+    async fn once_or_again(&self, shell: Option<Shell>) -> Result<(), ProbeError> {
+        tokio::select! {
+            biased;
+            end = self.once(shell) => end,
+            () = self.again.notified() => Err(ProbeError::Guest(GuestError::Broken {
+                doing: "listening to the probe".into(),
+                why: "it is to be reached anew".into(),
+            })),
+        }
+    }
+
     /// Connects if need be, and attaches once.
     async fn once(&self, shell: Option<Shell>) -> Result<(), ProbeError> {
         let deadline = Deadline::after(ATTEMPT, &self.close);
-        let shell = match shell.filter(|shell| !shell.is_closed()) {
-            Some(shell) => shell,
-            None => Shell::connect(&self.reach.route, &self.reach.login, &deadline, None).await?,
+        let shell = if let Some(shell) = shell.filter(|shell| !shell.is_closed()) {
+            shell
+        } else {
+            let Reach { route, login } = at(&self.reach);
+            Shell::connect(&route, &login, &deadline, None).await?
         };
         let command = self.remote.attach(self.incarnation);
         let streams = shell.stream(&command, &deadline).await?;
@@ -161,11 +185,16 @@ impl Link {
     }
 }
 
+/// How to reach the guest at this moment.
+pub(super) fn at(reach: &Mutex<Reach>) -> Reach {
+    reach.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// The wait between two attempts to attach.
 #[expect(
     clippy::disallowed_methods,
     reason = "the pace of attempts to attach; the condition awaited is the next attempt's success"
 )]
-async fn pause(wait: Duration) {
+pub(super) async fn pause(wait: Duration) {
     tokio::time::sleep(wait).await;
 }

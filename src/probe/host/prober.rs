@@ -1,6 +1,6 @@
 //! One incarnation of a probe as scenarios hold it.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -21,8 +21,9 @@ use super::attach::lock;
 use super::binary::ProbeBinary;
 use super::deploy::{Reach, prepare, start};
 use super::ear::{Ear, Order};
+use super::echo::Echo;
 use super::error::ProbeError;
-use super::link::Link;
+use super::link::{Link, at};
 use super::progress::{LinkState, Progress, Stopped};
 
 /// What a probe run is made of.
@@ -50,7 +51,8 @@ pub struct Prober {
     host: HostSeen,
     config: Config,
     segment: String,
-    reach: Reach,
+    reach: Arc<Mutex<Reach>>,
+    again: Arc<Notify>,
     recorder: Recorder,
     ear: Arc<Mutex<Ear>>,
     speak: Arc<Notify>,
@@ -123,14 +125,23 @@ impl Prober {
         let writer = recorder.segment(&segment)?;
         let segment = writer.path().to_owned();
         let (incarnation, volumes) = (config.incarnation, config.volumes.len());
-        let ear = Ear::new(recorder.clone(), writer, incarnation, volumes);
+        let ear = Ear::new(
+            recorder.clone(),
+            scope.clone(),
+            writer,
+            incarnation,
+            volumes,
+        );
         let ear = Arc::new(Mutex::new(ear));
         let speak = Arc::new(Notify::new());
         let progress = Arc::new(watch::Sender::new(Progress::default()));
         let why_closed = Arc::new(OnceLock::new());
+        let reach = Arc::new(Mutex::new(reach));
+        let again = Arc::new(Notify::new());
         let close = deadline.cancel().child_token();
         let link = Link {
-            reach: reach.clone(),
+            reach: Arc::clone(&reach),
+            again: Arc::clone(&again),
             remote,
             incarnation,
             ear: Arc::clone(&ear),
@@ -152,6 +163,7 @@ impl Prober {
             config,
             segment,
             reach,
+            again,
             recorder,
             ear,
             speak,
@@ -189,8 +201,8 @@ impl Prober {
     }
 
     /// How to reach its guest.
-    pub const fn reach(&self) -> &Reach {
-        &self.reach
+    pub fn reach(&self) -> Reach {
+        at(&self.reach)
     }
 
     /// The ledger's regions on each volume, by ordinal.
@@ -278,6 +290,51 @@ impl Prober {
         self.wait(deadline, &waiting_for, done).await
     }
 
+    /// Waits for the ack of a write that became durable after this call, whatever was heard late.
+    pub async fn ack_from_now(&self, deadline: &Deadline) -> Result<(), ProbeError> {
+        let sent = lock(&self.ear).last_token();
+        let done = |p: &Progress| (p.acked_token > sent).then_some(());
+        let waiting_for = "the ack of a write from now on";
+        self.wait(deadline, waiting_for, done).await
+    }
+
+    /// The guest went on elsewhere: it is to be reached like this from now on. The present stream is
+    /// given up, for one to an address that nobody has any more may stay silent for long.
+    pub fn reach_anew(&self, reach: Reach) {
+        let mut place = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
+        *place = reach;
+        drop(place);
+        self.again.notify_one();
+    }
+
+    /// Begins to ask the guest's network for echoes, on streams of its own beside the probe's. When
+    /// this returns the first echo has come.
+    pub async fn echo(&self, deadline: &Deadline) -> Result<Echo, ProbeError> {
+        let remote = self.reach().remote(self.config.run_id);
+        Echo::start(
+            Arc::clone(&self.reach),
+            remote,
+            self.recorder.clone(),
+            deadline,
+        )
+        .await
+    }
+
+    /// Asks who answers where the probe's guest should be, whether the probe is still in it or not.
+    pub async fn who(
+        &self,
+        binary: &ProbeBinary,
+        deadline: &Deadline,
+    ) -> Result<(GuestFacts, HostSeen), ProbeError> {
+        let reach = self.reach();
+        let shell = reach.booting(deadline, None).await?;
+        let host = shell.host().clone();
+        let remote = reach.remote(self.config.run_id);
+        let facts = prepare(&shell, &remote, binary, &self.config, deadline).await;
+        shell.close().await;
+        Ok((facts?, host))
+    }
+
     /// Reads all volumes back whole, beside the probe, which must not be writing load. The frames
     /// are kept as `scans/NAME.bin`; `expect` are the incarnations whose cold cells, where they are
     /// as they should be, need no listing.
@@ -291,7 +348,7 @@ impl Prober {
             expect: expect.to_vec(),
             ..self.config.clone()
         };
-        super::scan::scan(&self.reach, &config, &self.recorder, name, deadline).await
+        super::scan::scan(&self.reach(), &config, &self.recorder, name, deadline).await
     }
 
     /// Makes the guest try each address, `host:port`, over TCP; what came of each, in order.
@@ -301,9 +358,10 @@ impl Prober {
         deadline: &Deadline,
     ) -> Result<Vec<Tried>, ProbeError> {
         let patience = Patience::running();
-        let Reach { route, login } = &self.reach;
+        let reach = self.reach();
+        let Reach { route, login } = &reach;
         let shell = crate::guest::connect(route, login, &patience, deadline, None).await?;
-        let command = self.reach.remote(self.config.run_id).reach();
+        let command = reach.remote(self.config.run_id).reach();
         let list = addresses.join("\n");
         let job = Job::new(&command).stdin(list.as_bytes());
         let output = shell.run(&job, deadline).await?.check()?;
@@ -350,9 +408,7 @@ impl Prober {
         let unheard = |why: &str| ProbeError::Closed { why: why.into() };
         ended.map_err(|e| unheard(&e.to_string()))?;
         let ear = Arc::into_inner(ear).ok_or_else(|| unheard("its segment is still in use"))?;
-        let ear = ear
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ear = ear.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(ear.into_segment().close()?)
     }
 

@@ -54,6 +54,8 @@ pub struct Progress {
     pub last_rank: u64,
     /// When the last ack was received, run-monotonic nanoseconds.
     pub last_ack_recv_ns: Option<u64>,
+    /// The newest token that the probe had before a write became durable that it acked.
+    pub acked_token: u32,
     /// Cells of the cold fill by volume ordinal, once durable.
     pub filled: BTreeMap<u8, u64>,
     /// Highest acked canary of this incarnation, 0 for none. Canary `n` lies on volume
@@ -84,6 +86,7 @@ impl Default for Progress {
             last_seq: 0,
             last_rank: 0,
             last_ack_recv_ns: None,
+            acked_token: 0,
             filled: BTreeMap::new(),
             canaries: 0,
             canary_failed: None,
@@ -117,6 +120,7 @@ impl Progress {
                 let last = ack.first_rank.saturating_add(ranks).saturating_sub(1);
                 self.last_rank = self.last_rank.max(last);
                 self.last_ack_recv_ns = Some(at_ns);
+                self.acked_token = self.acked_token.max(ack.token);
                 for &(writer, wseq) in ack.ranks.iter().flat_map(|rank| &rank.marks) {
                     if writer == WRITER_CANARY {
                         self.canaries = self.canaries.max(wseq);
@@ -144,6 +148,7 @@ impl Progress {
             FromGuest::Failed(said) => self.failed = Some(said),
             // Signs of life carry no number, and scans travel on their own stream.
             FromGuest::Alive { .. }
+            | FromGuest::Lease(_)
             | FromGuest::ScanBegin { .. }
             | FromGuest::Cells(_)
             | FromGuest::ScanEnd { .. } => {}

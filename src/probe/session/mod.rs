@@ -85,8 +85,7 @@ impl Daemon {
             });
         }
         let identity = identity(config, platform, opened);
-        let first = FromGuest::Opened(identity.clone());
-        let engine = Engine::start(config, prepared, platform.clock(), &first)
+        let engine = Engine::start(config, prepared, platform.clock(), &identity)
             .map_err(|error| OpenError::io("starting the writers", error))?;
         Ok(Self {
             engine,
@@ -319,7 +318,9 @@ fn refuse_strangers(disk: &dyn Disk) -> Result<(), OpenError> {
         .0
         .iter()
         .position(|cell| {
-            cell.iter().any(|&byte| byte != 0) && super::cell::Header::decode(cell).is_none()
+            cell.iter().any(|&byte| byte != 0)
+                && super::cell::Header::decode(cell).is_none()
+                && super::lease::Stamp::decode(cell).is_none()
         });
     match stranger {
         Some(cell) => Err(OpenError::new(format!(

@@ -22,6 +22,8 @@ pub enum Kind {
     FailoverPrimaryUp,
     /// The secondary takes over, serves, and everything goes home again.
     FailbackResync,
+    /// A VM moves between nodes of a site while it writes.
+    MigrateUnderLoad,
 }
 
 /// What a scenario needs of the world.
@@ -31,6 +33,9 @@ pub enum Need {
     Replication,
     /// `faults.powerOff` and `faults.powerOn` in the plan.
     PowerFault,
+    /// VMs that KubeVirt can live-migrate (`LiveMigratable`: ReadWriteMany claims, a network binding
+    /// that moves), and a second node that can take them.
+    LiveMigration,
 }
 
 /// A row of the catalogue.
@@ -235,6 +240,31 @@ pub const CATALOGUE: &[Spec] = &[
             "ocs-ci regional-dr failback",
         ],
     },
+    Spec {
+        kind: Kind::MigrateUnderLoad,
+        id: "migrate.under-load",
+        purpose: "a VM that writes is live-migrated: it stands still no longer than allowed, lives on as one, and keeps every acknowledged write",
+        needs: &[Need::Replication, Need::LiveMigration],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::Migrate,
+            Step::Quiesce,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "M1", "M2", "M3", "O1", "O2", "O4", "G1",
+        ],
+        zero_loss: true,
+        sources: &[
+            "kube-burner-ocp virt-migration, which looks at neither data nor blackout",
+            "kubevirt#15373, kubevirt#16622: two live virt-launchers after a migration",
+            "openshift-virtualization-tests: migration under I/O",
+        ],
+    },
 ];
 
 /// The row of a scenario by id.
@@ -363,7 +393,7 @@ mod tests {
                 "boot.replicated"
             ])
         );
-        assert!(ids(&["migrate.*"]).is_err_and(|e| e.contains("migrate.*")));
+        assert!(ids(&["recipe.*"]).is_err_and(|e| e.contains("recipe.*")));
         assert!(ids(&["[", "boot.*"]).is_err());
     }
 }

@@ -14,6 +14,8 @@ pub enum Step {
     Baseline,
     /// Write for as long as the plan says, replication going on.
     Load,
+    /// Live-migrate the VMs to other nodes while their writers write, as often as the plan says.
+    Migrate,
     /// Stop the writers with full accounting.
     Quiesce,
     /// Restart the VMs where they are.
@@ -68,6 +70,10 @@ impl Step {
             Self::Load => (
                 "load",
                 "write for as long as the plan says, replication going on",
+            ),
+            Self::Migrate => (
+                "migrate",
+                "live-migrate the VMs under load, as often as the plan says",
             ),
             Self::Quiesce => (
                 "quiesce",

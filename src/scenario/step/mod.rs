@@ -1,6 +1,7 @@
 //! The steps, each in a file of its own kind, and the one place that says which is which.
 
 mod boot;
+mod migrate;
 mod probe;
 mod promote;
 mod protect;
@@ -38,6 +39,7 @@ pub(super) fn run<'a>(
         Step::Seed => Box::pin(probe::seed(world, member)),
         Step::Baseline => Box::pin(protect::baseline(world, member)),
         Step::Load => Box::pin(probe::load(world, member)),
+        Step::Migrate => Box::pin(migrate::migrate(world, member)),
         Step::Quiesce => Box::pin(probe::quiesce(world, member)),
         Step::Restart => Box::pin(boot::restart(world, member)),
         Step::StopSource => Box::pin(boot::stop_source(world, member)),

@@ -5,10 +5,11 @@
 //! per consistency group: it strikes again only when later data has healed the damage. A fault of
 //! the promotion phase damages what is promoted ([`promotion`]) or the device that it is
 //! ([`device`]). Faults of the write-back cache, legal ones too, are in [`cache`]; those of what the
-//! sides know of each other in [`peer`].
+//! sides know of each other in [`peer`]; those of a live migration in [`moved`].
 
 mod cache;
 mod device;
+mod moved;
 mod peer;
 mod promotion;
 mod transit;

@@ -1,6 +1,6 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
-use super::{BOOT, FAILBACK, NODE_DOWN, PRIMARY_UP, RELOCATE};
+use super::{BOOT, FAILBACK, MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE};
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
 const fn clean(name: &'static str, scenario: &'static str) -> FaultSpec {
@@ -17,4 +17,5 @@ pub(super) const ROWS: &[FaultSpec] = &[
     clean("clean-node-down", NODE_DOWN),
     clean("clean-primary-up", PRIMARY_UP),
     clean("clean-failback", FAILBACK),
+    clean("clean-migrate", MIGRATE),
 ];

@@ -6,6 +6,7 @@ mod clean;
 mod environment;
 mod evidence;
 mod guest;
+mod migration;
 mod orchestration;
 mod storage;
 mod unreachable;
@@ -15,6 +16,7 @@ const RELOCATE: &str = "relocate.zero-loss";
 const NODE_DOWN: &str = "failover.unplanned.node-down";
 const PRIMARY_UP: &str = "failover.unplanned.primary-up";
 const FAILBACK: &str = "failback.resync";
+const MIGRATE: &str = "migrate.under-load";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -22,6 +24,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     storage::ROWS,
     orchestration::ROWS,
     guest::ROWS,
+    migration::ROWS,
     environment::ROWS,
     evidence::ROWS,
     unreachable::ROWS,

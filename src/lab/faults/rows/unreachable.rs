@@ -2,7 +2,6 @@
 
 use crate::lab::faults::{FaultSpec, Phase, Place};
 
-const MIGRATION: &str = "no scenario migrates a VM yet";
 const RECIPE: &str = "no scenario applies a Recipe yet";
 const WINDOWS: &str = "no Windows guest is simulated";
 const GROUPS: &str = "the VolumeGroupReplication driver does not exist yet";
@@ -10,38 +9,6 @@ const VOLSYNC: &str = "the VolSync driver does not exist yet";
 
 /// The rows.
 pub(super) const ROWS: &[FaultSpec] = &[
-    FaultSpec::unreachable(
-        "pause-at-migration",
-        "the guest stands still for eight seconds while it migrates",
-        MIGRATION,
-    )
-    .entries(&["31"])
-    .awaits(&["M1"])
-    .at(Place::Controller, Phase::Migration),
-    FaultSpec::unreachable(
-        "reboot-for-migration",
-        "the guest is rebooted on the other node instead of migrated",
-        MIGRATION,
-    )
-    .entries(&["32"])
-    .awaits(&["M2"])
-    .at(Place::Controller, Phase::Migration),
-    FaultSpec::unreachable(
-        "two-launchers",
-        "both launchers of a migration stay alive",
-        MIGRATION,
-    )
-    .entries(&["33"])
-    .awaits(&["M2"])
-    .at(Place::Controller, Phase::Migration),
-    FaultSpec::unreachable(
-        "dirty-cache-lost",
-        "the target of a migration loses what the source held in its cache",
-        MIGRATION,
-    )
-    .entries(&["34"])
-    .awaits(&["M3"])
-    .at(Place::Array, Phase::Migration),
     FaultSpec::unreachable(
         "workflow-misnamed",
         "the Recipe names its workflow as Ramen does not look for it",

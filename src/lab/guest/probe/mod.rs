@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::machine::{KERNEL, Machine};
 use super::shell::{Status, Stdio};
 use crate::probe::config::{Config, MAX_CONFIG};
+use crate::probe::echo::NUMBER;
 use crate::probe::embedded;
 use crate::probe::reach;
 use crate::probe::remote::FORMAT;
@@ -110,8 +111,13 @@ pub(super) async fn run(
         ["attach", socket] => attach(machine, socket, stdio).await,
         ["scan"] => scan(machine, stdio).await,
         ["reach"] => try_reaching(machine, stdio).await,
+        ["echo"] => {
+            echo(stdio).await;
+            Ok(())
+        }
         _ => Err(
-            "usage: probe info | start SOCKET | attach SOCKET | scan | reach | version".to_owned(),
+            "usage: probe info | start SOCKET | attach SOCKET | scan | reach | echo | version"
+                .to_owned(),
         ),
     };
     match outcome {
@@ -189,6 +195,14 @@ async fn try_reaching(machine: &Machine, stdio: &mut Stdio) -> Result<(), String
     let report = reach::report(&list, |host, port| machine.planted.connect(host, port))?;
     stdio.out.put(report.as_bytes()).await;
     Ok(())
+}
+
+/// Writes what comes back at once, until the client has nothing more to say.
+async fn echo(stdio: &mut Stdio) {
+    let mut buffer = [0; 64 * NUMBER];
+    while let Ok(read @ 1..) = stdio.input.read(&mut buffer).await {
+        stdio.out.put(&buffer[..read]).await;
+    }
 }
 
 async fn attach(machine: &Arc<Machine>, socket: &str, stdio: &mut Stdio) -> Result<(), String> {

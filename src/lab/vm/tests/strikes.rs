@@ -152,3 +152,58 @@ async fn boots_on_the_target_freezes_and_thaws_wake_what_is_aimed_at_them() {
     assert_eq!(rig.put(thaw, "").await.0, 200);
     assert_eq!(awake(&rig), [true; 3]);
 }
+
+/// Lets VM `a` come up, migrates it, and waits until that is said to have succeeded.
+async fn migrated(rig: &mut Rig) {
+    rig.create(VM, machine("a", "Always", &fedora()));
+    rig.agent("a").await;
+    assert_eq!(rig.put("virtualmachines/a/migrate", "{}").await.0, 202);
+    rig.until(VMI, "a", |vmi| {
+        vmi["status"]["migrationState"]["completed"] == true
+    })
+    .await;
+    let name = meta::name(&rig.store.list(VMIM, None)[0]).to_owned();
+    rig.until(VMIM, &name, |job| phase(job) == "Succeeded")
+        .await;
+}
+
+/// Whether the launcher that the VM left ends within a time.
+async fn source_ends(rig: &mut Rig, within: Duration) -> bool {
+    let vmi = rig.store.get(VMI, "default", "a").unwrap();
+    let source = meta::text(&vmi, "/status/migrationState/sourcePod").to_owned();
+    let ends = rig.until(POD, &source, |pod| phase(pod) == "Succeeded");
+    tokio::time::timeout(within, ends).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_second_launcher_outlives_its_migration() {
+    let mut rig = Rig::new().await;
+    migrated(&mut rig).await;
+    assert!(source_ends(&mut rig, Duration::from_secs(20)).await);
+    let mut rig = Rig::new().await;
+    rig.plant("two-launchers");
+    migrated(&mut rig).await;
+    assert!(!source_ends(&mut rig, Duration::from_millis(300)).await);
+}
+
+#[tokio::test]
+async fn a_guest_may_stand_still_or_boot_instead_of_moving() {
+    let mut rig = Rig::new().await;
+    rig.plant("pause-at-migration:ms=40");
+    migrated(&mut rig).await;
+    let guest = rig.kubevirt.guest("default", "a").unwrap();
+    assert!(guest.connect(22).await.is_ok(), "it goes on");
+    let mut rig = Rig::new().await;
+    rig.plant("reboot-for-migration");
+    rig.create(VM, machine("a", "Always", &fedora()));
+    rig.agent("a").await;
+    let before = rig.kubevirt.guest("default", "a").unwrap();
+    assert_eq!(rig.put("virtualmachines/a/migrate", "{}").await.0, 202);
+    let off = async {
+        while !before.is_off() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let off = tokio::time::timeout(Duration::from_secs(20), off).await;
+    assert!(off.is_ok(), "the guest that was there is gone");
+}

@@ -15,7 +15,7 @@ use super::ear::Ear;
 use super::*;
 use crate::guest::testing::{Cut, soon};
 use crate::guest::{FactsError, GuestError};
-use crate::history::recorder::Recorder;
+use crate::history::recorder::{Recorder, Scope};
 use crate::history::segment::{Ending, Record};
 use crate::probe::frame::{FromGuest, ToGuest};
 use crate::probe::layout::mix;
@@ -100,7 +100,8 @@ fn ear(dir: &std::path::Path) -> (Mutex<Ear>, std::path::PathBuf) {
     let recorder = Recorder::create(dir.join("run")).unwrap();
     let segment = recorder.segment("s").unwrap();
     let path = dir.join("run").join(segment.path());
-    let ear = Ear::new(recorder, segment, INCARNATION, 1);
+    let scope = Scope::trial("t").subject("vm-0");
+    let ear = Ear::new(recorder, scope, segment, INCARNATION, 1);
     (Mutex::new(ear), path)
 }
 
@@ -264,7 +265,8 @@ async fn what_cannot_be_kept_is_never_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let recorder = Recorder::create(dir.path().join("run")).unwrap();
     let segment = recorder.segment("s").unwrap();
-    let ear = Mutex::new(Ear::new(recorder.clone(), segment, INCARNATION, 1));
+    let scope = Scope::trial("t").subject("vm-0");
+    let ear = Mutex::new(Ear::new(recorder.clone(), scope, segment, INCARNATION, 1));
     // The first failure to keep anything ends the keeping of everything.
     std::fs::remove_dir_all(dir.path().join("run/acks")).unwrap();
     recorder.segment("other").unwrap_err();
@@ -437,4 +439,76 @@ async fn waiting_gives_up_with_the_last_state_seen() {
     );
     assert!(world.sshd.accepted.load(Ordering::SeqCst) >= 1);
     prober.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_become_facts_of_the_subject() {
+    let world = World::sound();
+    let prober = world.launch().await.unwrap();
+    prober.fill(&soon()).await.unwrap();
+    prober.start(100, 0, &soon()).await.unwrap();
+    prober.ack_from_now(&soon()).await.unwrap();
+    prober.stop(&soon()).await.unwrap();
+    let events = world.run_dir().join("events.jsonl");
+    prober.quit(&soon()).await.unwrap();
+    let text = std::fs::read_to_string(events).unwrap();
+    for volume in 0..2 {
+        let said = format!(
+            "\"type\":\"lease\",\"incarnation\":\"{INCARNATION:016x}\",\"volume\":{volume}"
+        );
+        assert!(text.contains(&said), "{text}");
+    }
+    assert!(text.contains("\"subject\":\"vm-0\"") && text.contains("\"foreign\":[]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn echoes_are_counted_over_streams_that_break() {
+    // The stream of the probe is the first; later ones break after some thousand bytes.
+    let world = World::new(Bench::new(1, 1, false, 7), |n, stream| match n {
+        0 => Box::new(stream),
+        _ => Box::new(Cut::after(stream, 30_000)),
+    });
+    let prober = world.launch().await.unwrap();
+    let echo = prober.echo(&soon()).await.unwrap();
+    let before = world.sshd.accepted.load(Ordering::SeqCst);
+    prober.fill(&soon()).await.unwrap();
+    // Some streams later …
+    prober.start(0, 0, &soon()).await.unwrap();
+    let later =
+        |_: &Progress| (world.sshd.accepted.load(Ordering::SeqCst) > before + 1).then_some(());
+    prober
+        .wait(&soon(), "two streams for echoes", later)
+        .await
+        .unwrap();
+    let echoes = echo.stop().await.unwrap();
+    assert!(
+        echoes.answered > 0 && echoes.answered <= echoes.sent,
+        "{echoes:?}"
+    );
+    assert!(
+        echoes.unbroken_ns <= echoes.longest_ns && echoes.longest_ns > 0,
+        "{echoes:?}"
+    );
+    assert_eq!(echoes.interval_ns, 2_000_000);
+    prober.quit(&soon()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_given_up_for_a_new_way() {
+    let world = World::sound();
+    let prober = world.launch().await.unwrap();
+    prober.fill(&soon()).await.unwrap();
+    prober.start(100, 0, &soon()).await.unwrap();
+    prober.reach_anew(prober.reach());
+    let again = |p: &Progress| (p.attaches == 2).then_some(());
+    prober
+        .wait(&soon(), "a second stream", again)
+        .await
+        .unwrap();
+    prober.ack_from_now(&soon()).await.unwrap();
+    assert_eq!(
+        prober.stop(&soon()).await.unwrap().last_rank,
+        prober.progress().borrow().last_rank
+    );
+    prober.quit(&soon()).await.unwrap();
 }

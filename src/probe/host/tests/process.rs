@@ -45,6 +45,7 @@ fn program(dir: PathBuf, command: &str, mut io: Io) -> BoxFuture<'static, End> {
             Request::Attach { incarnation } => process.arg("attach").arg(socket(incarnation)),
             Request::Scan => process.arg("scan"),
             Request::Reach => process.arg("reach"),
+            Request::Echo => process.arg("echo"),
         };
         bridge(process, io).await
     })
@@ -135,6 +136,9 @@ async fn the_embedded_probe_is_started_heard_and_scanned_over_breaking_streams()
     let stopped = prober.stop(&soon()).await.unwrap();
     let facts = prober.scan(&[], "s", &soon()).await.unwrap();
     assert_eq!(facts.len(), 2);
+    let echo = prober.echo(&soon()).await.unwrap();
+    let echoes = echo.stop().await.unwrap();
+    assert!(echoes.answered > 0, "{echoes:?}");
     assert!(facts.iter().all(|fact| fact.size == 640 * 1024));
     let segment = world.run_dir().join(prober.segment());
     prober.quit(&soon()).await.unwrap();

@@ -67,7 +67,7 @@ impl Guest {
             None => Err((127, "sh: no such file".into())),
             Some(_) if *held(&self.noexec) => Err((126, "sh: permission denied".into())),
             Some(bytes) => Ok(format!(
-                "format 1\nbuild {:08x}\narch x86_64\nboot_id boot\nmachine_id \nkernel 6\nhostname g\n{}",
+                "format 2\nbuild {:08x}\narch x86_64\nboot_id boot\nmachine_id \nkernel 6\nhostname g\n{}",
                 crate::probe::crc::crc32c(bytes),
                 held(&self.disks)
             )),
@@ -135,6 +135,10 @@ fn program(guest: Arc<Guest>, command: &str, mut io: Io) -> BoxFuture<'static, E
         .expect("only the probe's commands are run")
         .1;
     Box::pin(async move {
+        if request == Request::Echo {
+            let done = tokio::io::copy(&mut io.stdin, &mut io.stdout).await;
+            return End::Status(u32::from(done.is_err()));
+        }
         let mut input = Vec::new();
         if !matches!(request, Request::Attach { .. }) {
             io.stdin.read_to_end(&mut input).await.unwrap();
@@ -142,6 +146,7 @@ fn program(guest: Arc<Guest>, command: &str, mut io: Io) -> BoxFuture<'static, E
         let text = String::from_utf8_lossy(&input).into_owned();
         let answer = match request {
             Request::Attach { .. } => return guest.attach(io).await,
+            Request::Echo => unreachable!("answered above"),
             Request::Uname => Ok(held(&guest.uname).clone()),
             Request::OwnTmpfs => {
                 *held(&guest.noexec) = false;

@@ -5,6 +5,7 @@
 
 mod cache;
 mod device;
+mod moved;
 mod peer;
 
 use std::collections::{BTreeMap, BTreeSet};
