@@ -1,4 +1,4 @@
-//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `reach`,
+//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `look`, `check`, `reach`,
 //! `version`.
 //!
 //! Contract: std only, one static file, no trace but its socket. `start` leaves a daemon behind or
@@ -17,6 +17,7 @@ mod config;
 mod crc;
 mod disk;
 mod engine;
+mod filesystem;
 mod frame;
 mod layout;
 mod linux;
@@ -40,13 +41,15 @@ use std::thread;
 use std::time::Duration;
 
 use config::{Config, MAX_CONFIG};
+use filesystem::Told;
 use linux::Linux;
-use platform::Platform;
+use platform::{FileSystems, OpenError, Platform};
 use session::{Daemon, Left};
 
 /// Changes when host and probe of different builds could not understand each other.
 const FORMAT: u32 = 1;
-const USAGE: &str = "usage: probe info | start SOCKET | attach SOCKET | scan | reach | version";
+const USAGE: &str =
+    "usage: probe info | start SOCKET | attach SOCKET | scan | look | check | reach | version";
 
 /// An error as it is shown: one line of what was tried and what was seen.
 type Shown = String;
@@ -60,6 +63,8 @@ fn main() -> ExitCode {
         ["daemon", socket] => daemon(socket),
         ["attach", socket] => attach(socket),
         ["scan"] => scan_volumes(),
+        ["look"] => told(filesystem::look),
+        ["check"] => told(filesystem::check),
         ["reach"] => try_reaching(),
         ["version"] => say(&format!(
             "virtproof-probe format {FORMAT} {}\n",
@@ -244,6 +249,15 @@ fn scan_volumes() -> Result<(), Shown> {
     let out = plain_stdout().map_err(|error| format!("opening standard output: {error}"))?;
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     scan::scan(&config, &Linux::default(), &mut out).map_err(|error| error.to_string())
+}
+
+/// Says of each file volume what was seen of its file system, a line each.
+fn told(
+    ask: impl Fn(&Config, &dyn FileSystems) -> Result<Vec<Told>, OpenError>,
+) -> Result<(), Shown> {
+    let (config, _) = read_config(io::stdin())?;
+    let told = ask(&config, &Linux::default()).map_err(|error| error.to_string())?;
+    say(&filesystem::lines(&told))
 }
 
 /// Tries the addresses on standard input.

@@ -16,6 +16,7 @@ pub mod crc;
 pub mod disk;
 pub mod embedded;
 pub mod engine;
+pub mod filesystem;
 pub mod frame;
 pub mod host;
 pub mod layout;

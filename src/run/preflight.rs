@@ -15,6 +15,7 @@ use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
 use crate::history::event::{Fact, Site};
 use crate::plan::Plan;
 use crate::plan::model::{Driver, Fencing, Workload};
+use crate::scenario::catalogue::select;
 use crate::workload::Rendered;
 
 /// One question and its answer.
@@ -210,7 +211,8 @@ fn class_digest(mut class: Value) -> String {
         .to_string()
 }
 
-async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
+/// The rights that a plan needs.
+fn asks(plan: &Plan) -> Vec<Ask> {
     let mut asks = Vec::new();
     let mut want = |group: &'static str, resource: &'static str, verbs: &[&'static str]| {
         asks.extend(verbs.iter().map(|verb| Ask {
@@ -242,6 +244,12 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
         "virtualmachineinstances/portforward",
         &["get"],
     );
+    if select(plan.scenarios()).is_ok_and(|specs| specs.iter().any(|spec| spec.freezes())) {
+        let group = "subresources.kubevirt.io";
+        want(group, "virtualmachineinstances/freeze", &["update"]);
+        want(group, "virtualmachineinstances/unfreeze", &["update"]);
+        want(group, "virtualmachineinstances/guestosinfo", &["get"]);
+    }
     want(
         "cdi.kubevirt.io",
         "datavolumes",
@@ -264,6 +272,11 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
             &["list"],
         );
     }
+    asks
+}
+
+async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
+    let asks = asks(plan);
     match cluster.denied(&asks).await {
         Ok(denied) if denied.is_empty() => {
             found.put(format!("grants {} rights", asks.len()), Ok(()));

@@ -132,6 +132,7 @@ fn data_volumes_of_the_plan_and_of_the_template_exclude_each_other() {
         volume_mode: model::VolumeMode::Block,
         access_mode: model::AccessMode::ReadWriteOnce,
         ledger: model::LedgerKind::Raw,
+        filesystem: model::FileSystem::Ext4,
     }];
     let extra = Extra {
         ssh_user: None,

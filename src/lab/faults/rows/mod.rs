@@ -5,6 +5,7 @@ use super::FaultSpec;
 mod clean;
 mod environment;
 mod evidence;
+mod freeze;
 mod guest;
 mod orchestration;
 mod storage;
@@ -15,6 +16,8 @@ const RELOCATE: &str = "relocate.zero-loss";
 const NODE_DOWN: &str = "failover.unplanned.node-down";
 const PRIMARY_UP: &str = "failover.unplanned.primary-up";
 const FAILBACK: &str = "failback.resync";
+const FREEZE: &str = "recipe.freeze-covers-replica";
+const CRASH: &str = "recipe.crash-baseline";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -22,6 +25,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     storage::ROWS,
     orchestration::ROWS,
     guest::ROWS,
+    freeze::ROWS,
     environment::ROWS,
     evidence::ROWS,
     unreachable::ROWS,
