@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::{Lab, virtproof};
-use virtproof::history::event::Fact;
+use virtproof::cluster::crd::kubevirt::VirtualMachineInstance;
+use virtproof::cluster::{Cluster, Deadline, Scope, Seen};
+use virtproof::history::event::{Fact, Site};
 use virtproof::history::read::History;
 
 /// A run that has come to its load.
@@ -152,4 +154,53 @@ fn a_network_fence_holds_and_is_lifted() {
         |e| matches!(&e.fact, Fact::Fencing { method, outcome: Some(_), .. } if method == "networkFence"),
     );
     assert!(fenced, "nothing was fenced");
+}
+
+/// Waits until the only VMI of the primary says what is wanted of its frozen file systems.
+async fn until_frozen(dir: &Path, wanted: bool) {
+    let plan = virtproof::plan::Known::nothing();
+    let text = std::fs::read_to_string(dir.join("plan.yaml")).expect("the plan");
+    let plan = virtproof::plan::parse(&text, "plan.yaml", dir, &plan).expect("a plan");
+    let primary = &plan.plan.sites().primary;
+    let cluster = Cluster::connect(Site::Primary, primary, dir).await;
+    let view = cluster
+        .expect("the lab")
+        .view::<VirtualMachineInstance>(&Scope::All);
+    let limit = std::time::Duration::from_secs(60);
+    let deadline = Deadline::after(limit, &tokio_util::sync::CancellationToken::new());
+    let waiting = format!("a VMI whose file systems are frozen: {wanted}");
+    let seen = view.until(&deadline, &waiting, |vmis| {
+        let is = |vmi: &VirtualMachineInstance| vmi.status.fs_freeze_status.is_some();
+        match vmis.iter().next() {
+            Some(vmi) if is(vmi) == wanted => Seen::Met(()),
+            _ => Seen::Not("not yet".into()),
+        }
+    });
+    seen.await.expect("the state that is waited for");
+}
+
+#[test]
+fn a_killed_run_leaves_no_guest_frozen() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let frozen = |dir: &Path, wanted| runtime.block_on(until_frozen(dir, wanted));
+    for (timer, by_itself) in [("30s", false), ("3s", true)] {
+        let dir = tempfile::tempdir().expect("folder");
+        let _lab = Lab::up(dir.path(), |plan| {
+            let one = plan.replace("count: 3", "count: 1");
+            one.replace("unfreeze: 30s", &format!("unfreeze: {timer}"))
+        });
+        let (mut child, _lines) = within(dir.path(), "recipe.freeze-covers-replica", "freeze done");
+        signal(&child, "-KILL");
+        child.wait().expect("its end");
+        frozen(dir.path(), true);
+        if by_itself {
+            // Nobody cleans up: the launcher's own timer thaws.
+            frozen(dir.path(), false);
+        }
+        let (code, said) = virtproof(dir.path(), &["cleanup", "run"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(!said.contains("clean: 0 entries"), "{said}");
+        let log = std::fs::read_to_string(dir.path().join("run/undo.jsonl")).expect("a log");
+        assert!(log.contains("unfreeze"), "the thaw was on record: {log}");
+    }
 }

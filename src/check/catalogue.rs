@@ -203,8 +203,8 @@ pub const CATALOGUE: &[CheckSpec] = &[
     ),
     subject(
         "A3",
-        "file systems came back clean",
-        "Before any mount ext4 asked for no recovery, and XFS was sound to its checker after log recovery.",
+        "file systems came back as claimed",
+        "Where a point claims quiesced file systems, ext4 asked for no recovery before any mount, and XFS was sound to its checker after log recovery; elsewhere both mounted and were sound to their checkers after a replay.",
         "Other file systems are not judged.",
         freeze::unmounted,
     ),
@@ -212,7 +212,7 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "A4",
         "the thaw came in time",
         "The guest was thawed before it would have thawed by itself, and its file systems stood still for no longer than allowed.",
-        "Known to within a token interval.",
+        "Known to within a token interval; a guest whose power is cut while it is frozen needs no thaw.",
         freeze::thaw,
     ),
     subject(

@@ -50,7 +50,7 @@ impl LabClock {
         std::thread::sleep(takes);
     }
 
-    /// Waits for `real` as the lab counts it. The only other sleep of the lab: it *is* the passing of
+    /// Waits for `real` as the lab counts it. It *is* the passing of
     /// simulated time, never a stand-in for a condition.
     #[expect(
         clippy::disallowed_methods,
@@ -58,5 +58,15 @@ impl LabClock {
     )]
     pub async fn pass(&self, real: Duration) {
         tokio::time::sleep(self.wait(real)).await;
+    }
+
+    /// Waits for a time that a client asked for and measures by its own clock, such as the timer of a
+    /// freeze: guests and clients live in true time, so this is not scaled.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a timer that a client set runs out here and nowhere else"
+    )]
+    pub async fn keep(&self, asked: Duration) {
+        tokio::time::sleep(asked).await;
     }
 }

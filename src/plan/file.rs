@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{
-    AccessMode, DriverKind, Evidence, FencingMethod, LedgerKind, RouteKind, Sites, VolumeMode,
+    AccessMode, DriverKind, Evidence, FencingMethod, FileSystem, LedgerKind, RouteKind, Sites,
+    VolumeMode,
 };
 use super::text::{DurationText, ParameterText, QuantityText};
 
@@ -162,6 +163,9 @@ pub struct DataVolume {
     /// How the ledger lies on it: `raw` owns the device, `file` is one file on a file system.
     #[serde(default)]
     pub ledger: LedgerKind,
+    /// The file system for a ledger that is a file: `ext4` or `xfs`, which needs at least `300Mi`.
+    #[serde(default)]
+    pub filesystem: FileSystem,
 }
 
 /// How to log in to a guest.
@@ -331,6 +335,9 @@ pub struct Deadlines {
     /// Cleanup of one site.
     #[serde(default = "cleanup")]
     pub cleanup: DurationText,
+    /// After how long virt-launcher thaws a guest by itself that a scenario froze.
+    #[serde(default = "unfreeze")]
+    pub unfreeze: DurationText,
 }
 
 fn boot() -> DurationText {
@@ -348,6 +355,9 @@ fn transition() -> DurationText {
 fn cleanup() -> DurationText {
     "10m".into()
 }
+fn unfreeze() -> DurationText {
+    "5m".into()
+}
 
 impl Default for Deadlines {
     fn default() -> Self {
@@ -357,6 +367,7 @@ impl Default for Deadlines {
             sync: sync(),
             transition: transition(),
             cleanup: cleanup(),
+            unfreeze: unfreeze(),
         }
     }
 }

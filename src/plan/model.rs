@@ -255,6 +255,8 @@ pub struct DataVolume {
     pub access_mode: AccessMode,
     /// How the ledger lies on it.
     pub ledger: LedgerKind,
+    /// The file system for a ledger that is a file.
+    pub filesystem: FileSystem,
 }
 
 /// What a claim asks for.
@@ -292,6 +294,36 @@ impl AccessMode {
         match self {
             Self::ReadWriteOnce => "ReadWriteOnce",
             Self::ReadWriteMany => "ReadWriteMany",
+        }
+    }
+}
+
+/// The file system that the probe makes for a ledger file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSystem {
+    /// ext4.
+    #[default]
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
+impl FileSystem {
+    /// The smallest device that its tools take, bytes: `mkfs.xfs` refuses less than 300 MiB since
+    /// xfsprogs 5.19.
+    pub const fn smallest(self) -> u64 {
+        match self {
+            Self::Ext4 => 8 << 20,
+            Self::Xfs => 300 << 20,
+        }
+    }
+
+    /// Its name in plans and in the label `virtproof.dev/filesystem`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
         }
     }
 }
@@ -424,4 +456,6 @@ pub struct Deadlines {
     pub transition: Duration,
     /// Cleanup of one site.
     pub cleanup: Duration,
+    /// After how long virt-launcher thaws a guest by itself that was frozen.
+    pub unfreeze: Duration,
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write as _};
 
+use super::filesystem::Kind;
 use super::layout::LayoutSpec;
 
 /// The longest config that is accepted, bytes.
@@ -42,12 +43,18 @@ pub enum Target {
     /// The whole device.
     Raw(Locator),
     /// One preallocated file on a file system on the device.
-    File {
-        /// The device.
-        on: Locator,
-        /// Where it is mounted.
-        mount: String,
-    },
+    File(FileTarget),
+}
+
+/// A file system for a ledger file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileTarget {
+    /// The device.
+    pub on: Locator,
+    /// Where it is mounted.
+    pub mount: String,
+    /// Which file system is made on a blank device, and is to be found on any other.
+    pub kind: Kind,
 }
 
 /// One volume of the VM.
@@ -141,8 +148,8 @@ impl fmt::Display for Config {
             let id = hex(&volume.vol_id);
             match &volume.target {
                 Target::Raw(on) => write!(f, "volume {ordinal} {id} raw {on}")?,
-                Target::File { on, mount } => {
-                    write!(f, "volume {ordinal} {id} file {on} mount={mount}")?;
+                Target::File(FileTarget { on, mount, kind }) => {
+                    write!(f, "volume {ordinal} {id} file {on} mount={mount} fs={kind}")?;
                 }
             }
             match volume.cells {
@@ -233,13 +240,17 @@ impl Draft {
         let rest = &rest[..rest.len() - usize::from(pinned.is_some())];
         let target = match rest {
             ["raw", on] => Target::Raw(parse_locator(on)?),
-            ["file", on, mount] => Target::File {
+            ["file", on, mount, kind] => Target::File(FileTarget {
                 on: parse_locator(on)?,
                 mount: match mount.strip_prefix("mount=") {
                     Some(mount) => parse_path(mount)?,
                     None => return Err(format!("expected mount=/PATH, saw {mount:?}")),
                 },
-            },
+                kind: kind
+                    .strip_prefix("fs=")
+                    .and_then(Kind::named)
+                    .ok_or_else(|| format!("expected fs=ext4 or fs=xfs, saw {kind:?}"))?,
+            }),
             _ => return Err("expected raw or file with its disk".to_owned()),
         };
         let vol_id = parse_id(id)?;
@@ -364,7 +375,7 @@ incarnation 0100000100000002
 purpose load
 layout canary=1 log=2 hot=3 cold_stride=4 hot_writers=5
 volume 0 10000000000000000000000000000000 raw serial=vp-0
-volume 1 20000000000000000000000000000000 file serial=vp-1 mount=/mnt/vp cells=262144
+volume 1 20000000000000000000000000000000 file serial=vp-1 mount=/mnt/vp fs=xfs cells=262144
 scratch 65536
 expect 0100000100000001
 ";
@@ -415,8 +426,13 @@ expect 0100000100000001
         );
         refused(
             7,
-            "volume 1 20000000000000000000000000000000 file serial=b mount=/a/../b",
+            "volume 1 20000000000000000000000000000000 file serial=b mount=/a/../b fs=ext4",
             "path",
+        );
+        refused(
+            7,
+            "volume 1 20000000000000000000000000000000 file serial=b mount=/a fs=ntfs",
+            "fs=ext4 or fs=xfs",
         );
         refused(8, "scratch 1", "below");
         refused(9, "seed 8", "seed stands twice");
@@ -447,7 +463,10 @@ expect 0100000100000001
     fn target() -> impl Strategy<Value = Target> {
         prop_oneof![
             locator().prop_map(Target::Raw),
-            (locator(), "/[a-z]{1,9}").prop_map(|(on, mount)| Target::File { on, mount }),
+            (locator(), "/[a-z]{1,9}", any::<bool>()).prop_map(|(on, mount, xfs)| {
+                let kind = if xfs { Kind::Xfs } else { Kind::Ext4 };
+                Target::File(FileTarget { on, mount, kind })
+            }),
         ]
     }
 

@@ -1,4 +1,4 @@
-//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `reach`,
+//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `look`, `check`, `reach`,
 //! `version`.
 //!
 //! Contract: std only, one static file, no trace but its socket. `start` leaves a daemon behind or
@@ -18,6 +18,7 @@ mod crc;
 mod disk;
 mod echo;
 mod engine;
+mod filesystem;
 mod frame;
 mod layout;
 mod lease;
@@ -42,13 +43,15 @@ use std::thread;
 use std::time::Duration;
 
 use config::{Config, MAX_CONFIG};
+use filesystem::Told;
 use linux::Linux;
-use platform::Platform;
+use platform::{FileSystems, OpenError, Platform};
 use session::{Daemon, Left};
 
 /// Changes when host and probe of different builds could not understand each other.
 const FORMAT: u32 = 2;
-const USAGE: &str = "usage: probe info | start SOCKET | attach SOCKET | scan | reach | echo | version";
+const USAGE: &str =
+    "usage: probe info | start SOCKET | attach SOCKET | scan | look | check | reach | echo | version";
 
 /// An error as it is shown: one line of what was tried and what was seen.
 type Shown = String;
@@ -62,6 +65,8 @@ fn main() -> ExitCode {
         ["daemon", socket] => daemon(socket),
         ["attach", socket] => attach(socket),
         ["scan"] => scan_volumes(),
+        ["look"] => told(filesystem::look),
+        ["check"] => told(filesystem::check),
         ["reach"] => try_reaching(),
         ["echo"] => echo_back(),
         ["version"] => say(&format!(
@@ -247,6 +252,15 @@ fn scan_volumes() -> Result<(), Shown> {
     let out = plain_stdout().map_err(|error| format!("opening standard output: {error}"))?;
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     scan::scan(&config, &Linux::default(), &mut out).map_err(|error| error.to_string())
+}
+
+/// Says of each file volume what was seen of its file system, a line each.
+fn told(
+    ask: impl Fn(&Config, &dyn FileSystems) -> Result<Vec<Told>, OpenError>,
+) -> Result<(), Shown> {
+    let (config, _) = read_config(io::stdin())?;
+    let told = ask(&config, &Linux::default()).map_err(|error| error.to_string())?;
+    say(&filesystem::lines(&told))
 }
 
 /// Tries the addresses on standard input.

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod echo;
 pub mod embedded;
 pub mod engine;
+pub mod filesystem;
 pub mod frame;
 pub mod host;
 pub mod layout;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::config::{Purpose, Volume};
+use super::config::{FileTarget, Locator, Purpose, Volume};
 use super::disk::Disk;
 
 /// The guest's clocks.
@@ -88,4 +88,14 @@ pub trait Platform: Send + Sync {
     fn pid(&self) -> u32;
     /// The guest's clocks.
     fn clock(&self) -> Arc<dyn Clock>;
+}
+
+/// The file systems that a guest's file volumes carry, apart from the ledger on them.
+pub trait FileSystems {
+    /// The device under a file volume for reading, past any mount.
+    fn device(&self, on: &Locator) -> Result<OpenVolume, OpenError>;
+    /// Mounts the file system of a file volume, which recovers its journal or log, unmounts it and
+    /// has its own checker look without changing anything. Whether it is sound, `None` if there is no
+    /// checker, and what was said. What cannot be mounted is not sound. It must not be mounted yet.
+    fn check(&self, target: &FileTarget) -> Result<(Option<bool>, String), OpenError>;
 }

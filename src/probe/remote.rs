@@ -47,6 +47,10 @@ pub enum Request {
     },
     /// [`Remote::scan`]; the config follows on standard input.
     Scan,
+    /// [`Remote::look`]; the config follows on standard input.
+    Look,
+    /// [`Remote::check`]; the config follows on standard input.
+    Check,
     /// [`Remote::reach`]; the addresses follow on standard input.
     Reach,
     /// [`Remote::echo`]; numbers follow on standard input.
@@ -121,6 +125,18 @@ impl Remote {
         self.command("scan")
     }
 
+    /// Says what the file volumes show past any mount: config on standard input, a line each on
+    /// standard output.
+    pub fn look(&self) -> String {
+        self.command("look")
+    }
+
+    /// Mounts and unmounts the file systems and says what their checkers find: config on standard
+    /// input, a line each on standard output.
+    pub fn check(&self) -> String {
+        self.command("check")
+    }
+
     /// Tries to connect to addresses: one a line on standard input, what came of each on standard
     /// output.
     pub fn reach(&self) -> String {
@@ -158,6 +174,8 @@ impl Remote {
             Request::Upload,
             Request::Info,
             Request::Scan,
+            Request::Look,
+            Request::Check,
             Request::Reach,
             Request::Echo,
         ];
@@ -181,6 +199,8 @@ impl Remote {
             Request::Start { incarnation } => self.start(*incarnation),
             Request::Attach { incarnation } => self.attach(*incarnation),
             Request::Scan => self.scan(),
+            Request::Look => self.look(),
+            Request::Check => self.check(),
             Request::Reach => self.reach(),
             Request::Echo => self.echo(),
         }
@@ -233,6 +253,8 @@ mod tests {
                 Request::Upload,
                 Request::Info,
                 Request::Scan,
+                Request::Look,
+                Request::Check,
                 Request::Reach,
                 Request::Echo,
                 Request::Start { incarnation },

@@ -223,7 +223,8 @@ fn class_digest(mut class: Value) -> String {
         .to_string()
 }
 
-async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
+/// The rights that a plan needs.
+fn asks(plan: &Plan) -> Vec<Ask> {
     let mut asks = Vec::new();
     let mut want = |group: &'static str, resource: &'static str, verbs: &[&'static str]| {
         asks.extend(verbs.iter().map(|verb| Ask {
@@ -259,6 +260,12 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
         "virtualmachineinstances/portforward",
         &["get"],
     );
+    if select(plan.scenarios()).is_ok_and(|specs| specs.iter().any(|spec| spec.freezes())) {
+        let group = "subresources.kubevirt.io";
+        want(group, "virtualmachineinstances/freeze", &["update"]);
+        want(group, "virtualmachineinstances/unfreeze", &["update"]);
+        want(group, "virtualmachineinstances/guestosinfo", &["get"]);
+    }
     want(
         "cdi.kubevirt.io",
         "datavolumes",
@@ -281,12 +288,13 @@ async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
             &["list"],
         );
     }
-    denied(cluster, &asks, found).await;
+    asks
 }
 
 /// Asks for rights and says which are missing.
-async fn denied(cluster: &Cluster, asks: &[Ask], found: &mut Found<'_>) {
-    match cluster.denied(asks).await {
+async fn rights(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
+    let asks = asks(plan);
+    match cluster.denied(&asks).await {
         Ok(denied) if denied.is_empty() => {
             found.put(format!("grants {} rights", asks.len()), Ok(()));
         }

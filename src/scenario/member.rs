@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::trouble::Trouble;
 use super::world::{World, hex};
-use crate::cluster::{Cluster, ObjRef, Owner, crd::kubevirt::VirtualMachine};
+use crate::cluster::{
+    Cluster, ObjRef, Owner,
+    crd::kubevirt::{VirtualMachine, VirtualMachineInstance},
+};
 use crate::guest::{HostKeyRule, Login, Route};
 use crate::history::event::{Fact, LedgerMode, Site, Stage, VolumeFact};
 use crate::history::recorder::Scope;
-use crate::plan::model::{self, LedgerKind, VolumeMode, Workload};
-use crate::probe::config;
+use crate::plan::model::{self, FileSystem, LedgerKind, VolumeMode, Workload};
 use crate::probe::host::{Prober, Reach};
 use crate::probe::layout::{CELL, Layout, LayoutSpec, mix};
+use crate::probe::{config, filesystem};
 use crate::replicate::{Mode, Set, Work, handover::Captured};
 use crate::workload::{Identity, Instance, Rendered, Root, Subject, fit_name};
 
@@ -25,6 +30,15 @@ pub(super) struct Incarnation {
     pub(super) number: u64,
     /// Regions by volume ordinal.
     pub(super) layouts: Vec<Layout>,
+}
+
+/// A freeze that was answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frozen {
+    /// When, as the storage of its site may at most count it.
+    pub(super) storage: Timestamp,
+    /// When, on the run's clock.
+    pub(super) at: Instant,
 }
 
 /// A VM under test.
@@ -64,6 +78,8 @@ pub struct Member {
     pub(super) loader: Option<Prober>,
     /// Why it stopped short, if it did.
     pub(super) failed: Option<Trouble>,
+    /// When its file systems were frozen, while they are.
+    pub(super) frozen: Option<Frozen>,
 }
 
 impl Member {
@@ -126,6 +142,7 @@ impl Member {
             loads: Vec::new(),
             loader: None,
             failed: None,
+            frozen: None,
         })
     }
 
@@ -233,6 +250,17 @@ impl Member {
         ObjRef::of::<VirtualMachine>(&self.subject.namespace, &self.subject.vm)
     }
 
+    /// Its VMI.
+    pub(super) fn vmi(&self) -> ObjRef {
+        ObjRef::of::<VirtualMachineInstance>(&self.subject.namespace, &self.subject.vm)
+    }
+
+    /// The volumes with a file system, by ordinal.
+    pub(super) fn files(&self) -> impl Iterator<Item = u8> {
+        let files = self.volumes.iter().filter(|v| v.ledger == LedgerMode::File);
+        files.map(|volume| volume.ordinal)
+    }
+
     /// What the replication driver works on.
     pub(super) fn work<'a>(&'a self, world: &'a World) -> Work<'a> {
         Work {
@@ -316,10 +344,14 @@ impl Member {
             let on = config::Locator::Serial(disk.serial.clone());
             let target = match disk.ledger {
                 LedgerKind::Raw => config::Target::Raw(on),
-                LedgerKind::File => config::Target::File {
+                LedgerKind::File => config::Target::File(config::FileTarget {
                     on,
                     mount: format!("/run/virtproof/mnt-{}", disk.serial),
-                },
+                    kind: match disk.filesystem {
+                        FileSystem::Ext4 => filesystem::Kind::Ext4,
+                        FileSystem::Xfs => filesystem::Kind::Xfs,
+                    },
+                }),
             };
             config::Volume {
                 vol_id: *vol_id,

@@ -96,6 +96,7 @@ impl Bind<'_> {
                 serial: self.serial(ordinal, data.serial.as_ref()),
                 volume_mode: data.mode,
                 ledger: data.ledger,
+                filesystem: data.filesystem,
             })
             .collect()
     }

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::LEDGER_LABEL;
 use super::disks::{DISKS, Data, Disks, VOLUMES, list};
 use super::manifest::{Manifest, Object};
-use crate::plan::model::{AccessMode, DataVolume, LedgerKind, VolumeMode};
+use super::{FILESYSTEM_LABEL, LEDGER_LABEL};
+use crate::plan::model::{AccessMode, DataVolume, FileSystem, LedgerKind, VolumeMode};
 use crate::plan::problem::{Problems, suggest};
 use crate::plan::text::format_quantity;
 use crate::plan::yaml::At;
@@ -116,6 +116,7 @@ pub(super) fn data_volumes(
         volume_mode,
         access_mode,
         ledger,
+        filesystem: FileSystem::default(),
     };
     let pair = [
         default(
@@ -154,6 +155,7 @@ pub(super) fn data_volumes(
             serial: None,
             mode: Some(volume.volume_mode),
             ledger: volume.ledger,
+            filesystem: volume.filesystem,
         });
     }
     notes.push(format!(
@@ -173,10 +175,14 @@ fn claim(volume: &DataVolume, name: &str) -> Value {
     if let Some(class) = &volume.storage_class {
         spec["storageClassName"] = Value::from(class.as_str());
     }
+    let mut labels = json!({LEDGER_LABEL: volume.ledger.name()});
+    if volume.ledger == LedgerKind::File {
+        labels[FILESYSTEM_LABEL] = Value::from(volume.filesystem.name());
+    }
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "labels": {LEDGER_LABEL: volume.ledger.name()}},
+        "metadata": {"name": name, "labels": labels},
         "spec": spec,
     })
 }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::LEDGER_LABEL;
 use super::disks::list;
 use super::manifest::{Manifest, Object};
+use super::{FILESYSTEM_LABEL, LEDGER_LABEL};
 use crate::plan::model::VolumeMode;
 use crate::plan::yaml::At;
 
@@ -24,6 +24,11 @@ impl Claim<'_> {
     /// The value of the ledger label.
     pub(super) fn ledger(&self) -> Option<&str> {
         self.maker["metadata"]["labels"][LEDGER_LABEL].as_str()
+    }
+
+    /// The value of the file system label.
+    pub(super) fn filesystem(&self) -> &Value {
+        &self.maker["metadata"]["labels"][FILESYSTEM_LABEL]
     }
 
     /// The part that asks for storage: a PVC's spec, or `pvc` or `storage` of a DataVolume.

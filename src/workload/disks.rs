@@ -3,12 +3,12 @@
 
 use serde_json::Value;
 
-use super::LEDGER_LABEL;
 use super::claims::{Claim, claim_name, claims};
 use super::manifest::{Manifest, Object};
-use crate::plan::model::{LedgerKind, VolumeMode};
+use super::{FILESYSTEM_LABEL, LEDGER_LABEL};
+use crate::plan::model::{FileSystem, LedgerKind, VolumeMode};
 use crate::plan::problem::Problems;
-use crate::plan::text::quantity;
+use crate::plan::text::{format_quantity, quantity};
 
 /// Where in a VM its disks and volumes are.
 pub(super) const DISKS: &str = "/spec/template/spec/domain/devices/disks";
@@ -34,6 +34,8 @@ pub(super) struct Data {
     pub(super) mode: Option<VolumeMode>,
     /// How the ledger lies on it.
     pub(super) ledger: LedgerKind,
+    /// The file system for a ledger that is a file.
+    pub(super) filesystem: FileSystem,
 }
 
 /// The outcome of a survey.
@@ -228,7 +230,12 @@ impl<'a> Survey<'a, '_, '_> {
                 continue;
             };
             let ledger = self.ledger(claim);
-            self.size(claim);
+            let filesystem = self.filesystem(claim, ledger);
+            let smallest = match ledger {
+                LedgerKind::Raw => SMALLEST,
+                LedgerKind::File => filesystem.smallest(),
+            };
+            self.size(claim, smallest);
             self.device(index, disk);
             found.push(Data {
                 volume: disk["name"].as_str().unwrap_or_default().to_owned(),
@@ -236,6 +243,7 @@ impl<'a> Survey<'a, '_, '_> {
                 serial: disk["serial"].as_str().map(ToOwned::to_owned),
                 mode: claim.volume_mode(),
                 ledger,
+                filesystem,
             });
         }
         for claim in &marked {
@@ -264,7 +272,24 @@ impl<'a> Survey<'a, '_, '_> {
         }
     }
 
-    fn size(&mut self, claim: &Claim<'_>) {
+    fn filesystem(&mut self, claim: &Claim<'_>, ledger: LedgerKind) -> FileSystem {
+        let label = claim.filesystem();
+        match (label.as_str(), ledger) {
+            (None, _) if label.is_null() => FileSystem::default(),
+            (Some("ext4"), LedgerKind::File) => FileSystem::Ext4,
+            (Some("xfs"), LedgerKind::File) => FileSystem::Xfs,
+            (found, _) => {
+                let found = found.unwrap_or("not text");
+                let what = format!("the label `{FILESYSTEM_LABEL}` is `{found}`");
+                let expected = format!("`ext4` or `xfs`, beside `{LEDGER_LABEL}: file`");
+                self.problems
+                    .add(claim.at, what, expected, "correct or remove the label");
+                FileSystem::default()
+            }
+        }
+    }
+
+    fn size(&mut self, claim: &Claim<'_>, smallest: u64) {
         let size = &claim.request()["resources"]["requests"]["storage"];
         let read = match size {
             Value::String(text) => quantity(text),
@@ -272,11 +297,12 @@ impl<'a> Survey<'a, '_, '_> {
             _ => Err("it has no `resources.requests.storage`".to_owned()),
         };
         match read {
-            Ok(bytes) if bytes >= SMALLEST => {}
+            Ok(bytes) if bytes >= smallest => {}
             Ok(_) => {
                 let what = format!("the ledger volume `{}` is too small", claim.name);
+                let expected = format!("at least {}", format_quantity(smallest));
                 self.problems
-                    .add(claim.at, what, "at least 8Mi", "make it larger");
+                    .add(claim.at, what, expected, "make it larger");
             }
             Err(why) => {
                 let what = format!("the size of the ledger volume `{}`: {why}", claim.name);

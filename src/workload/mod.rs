@@ -34,6 +34,8 @@ pub const SUBJECT_LABEL: &str = "virtproof.dev/subject";
 pub const WORKLOAD_LABEL: &str = "virtproof.dev/workload";
 /// Label that marks a claim as a data volume for the ledger: `raw` or `file`.
 pub const LEDGER_LABEL: &str = "virtproof.dev/ledger";
+/// Label beside `virtproof.dev/ledger: file`: the file system that the probe makes, `ext4` or `xfs`.
+pub const FILESYSTEM_LABEL: &str = "virtproof.dev/filesystem";
 /// Annotation on the VM with its login name.
 pub const SSH_USER_ANNOTATION: &str = "virtproof.dev/ssh-user";
 /// Annotation on the VM with the way its SSH key gets in: `cloud-init`, `guest-agent` or `none`.

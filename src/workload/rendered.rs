@@ -11,7 +11,7 @@ use super::login::Login;
 use super::manifest::{Manifest, Object};
 use super::refs::{self, Target};
 use super::template::Extra;
-use crate::plan::model::{LedgerKind, VolumeMode};
+use crate::plan::model::{FileSystem, LedgerKind, VolumeMode};
 use crate::plan::problem::Problems;
 
 /// How the SSH key gets into the guest.
@@ -119,6 +119,8 @@ pub struct DataDisk {
     pub volume_mode: Option<VolumeMode>,
     /// How the ledger lies on it.
     pub ledger: LedgerKind,
+    /// The file system for a ledger that is a file.
+    pub filesystem: FileSystem,
 }
 
 impl Rendered {

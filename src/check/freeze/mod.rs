@@ -3,6 +3,9 @@
 //! `fsfreeze` stops writers of mounted file systems and nobody else, so the hot writers of raw
 //! volumes go on and date what was taken. The log writer goes round all volumes and stops with the
 //! first file volume that it comes to, so it says nothing.
+//!
+//! A1 asks whether there was a freeze at all. Where there was none, the others have nothing to judge
+//! and say so: one finding, not four.
 
 use std::collections::BTreeSet;
 
@@ -32,22 +35,61 @@ struct Freeze<'a> {
     refused: Option<(&'a Event, &'a str)>,
     thaw_asked: Option<&'a Event>,
     thawed: Option<(&'a Event, &'a Outcome)>,
+    /// The asking for the end of the guest's power before any thaw, and its coming about.
+    cut: Option<(&'a Event, &'a Event)>,
 }
 
 impl Freeze<'_> {
     /// While this lasts the file systems must take no write: from the word that they are frozen to
-    /// the asking for the thaw.
+    /// the asking for the thaw, the end of the power, or the earliest moment at which the launcher's
+    /// timer may have thawed them.
     fn window(&self) -> Option<(u64, u64)> {
         let from = self.frozen?.at_ns;
-        let to = self.thaw_asked.map_or(u64::MAX, |event| event.at_ns);
-        Some((from, to))
+        Some((from, self.ended().min(self.timer(self.asked))))
+    }
+
+    /// When it was surely over at the latest: as [`Self::window`], but by the latest moment of the
+    /// timer.
+    fn over(&self) -> u64 {
+        let armed = self.frozen.unwrap_or(self.asked);
+        self.ended().min(self.timer(armed))
+    }
+
+    /// When somebody ended it.
+    fn ended(&self) -> u64 {
+        let cut = self.cut.map(|(_, cut)| cut);
+        let end = self.thaw_asked.or(cut);
+        end.map_or(u64::MAX, |event| event.at_ns)
+    }
+
+    /// When the launcher thaws if its timer was armed by this event.
+    const fn timer(&self, armed: &Event) -> u64 {
+        if self.timeout_ms == 0 {
+            return u64::MAX;
+        }
+        armed
+            .at_ns
+            .saturating_add(self.timeout_ms.saturating_mul(1_000_000))
     }
 }
 
 /// The freezes of a case in order.
 fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
     let mut freezes: Vec<Freeze<'a>> = Vec::new();
+    let mut cutting: Option<&Event> = None;
     for event in case.events() {
+        if let Fact::Fencing { site, outcome, .. } = &event.fact {
+            match outcome {
+                None => cutting = Some(event),
+                Some(Outcome::Ok) if stops(event) => {
+                    let open = freezes.iter_mut().rfind(|open| open.site == *site);
+                    if let Some(open) = open.filter(|open| open.thaw_asked.is_none()) {
+                        open.cut = cutting.map(|asked| (asked, event));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
         let Fact::Freeze { site, freeze } = &event.fact else {
             continue;
         };
@@ -60,6 +102,7 @@ fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
                 refused: None,
                 thaw_asked: None,
                 thawed: None,
+                cut: None,
             });
             continue;
         }
@@ -75,6 +118,11 @@ fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
         }
     }
     freezes
+}
+
+/// Whether a fencing took the power of the guest, and with it any freeze.
+fn stops(event: &Event) -> bool {
+    matches!(&event.fact, Fact::Fencing { method, .. } if method == "siteDown" || method == "stopVm")
 }
 
 /// The hot writers of a load, by what their volume carries.

@@ -4,7 +4,7 @@
 //! ack of every write that they lack. The file volumes must hold what they held when they were
 //! frozen: everything acked until then, and nothing that was issued later.
 
-use super::{Freeze, Writers, freezes};
+use super::{Freeze, Writers, freezes, seen};
 use crate::check::case::Case;
 use crate::check::finding::{Finding, moment};
 use crate::check::image::{DAMAGED, Image};
@@ -22,6 +22,9 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
     let Some((from, to)) = freeze.window() else {
         return Finding::unsure("the guest was not said to be frozen");
     };
+    if seen::never_held(case, freeze) {
+        return Finding::unsure("the freeze was not real, see A1");
+    }
     let image = match image_after(case, from) {
         Ok(image) => image,
         Err(why) => return Finding::unsure(why),
@@ -36,7 +39,11 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
     }
     let (after, before) = (issued(image, raw), missed(image, raw));
     let files = files(image, &writers, from);
-    let dated = dated(freeze, (from, to), after, before);
+    if outside(freeze, from, after, before) {
+        // That the file volumes hold something else then is no finding of its own.
+        return beside(freeze, from, after, before);
+    }
+    let dated = dated((from, to), after, before);
     let finding = if files.is_empty() {
         dated
     } else {
@@ -49,13 +56,47 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
     )
 }
 
+/// Whether the point that came back last surely lies outside of the last freeze.
+pub(super) fn is_outside(case: &Case<'_>) -> bool {
+    let freezes = freezes(case);
+    let Some((freeze, (from, _))) = freezes.last().and_then(|f| Some((f, f.window()?))) else {
+        return false;
+    };
+    let Ok(image) = image_after(case, from) else {
+        return false;
+    };
+    let writers = Writers::of(case, image.load);
+    let raw = |volume: usize| !writers.file_volumes.contains(&volume);
+    outside(freeze, from, issued(image, raw), missed(image, raw))
+}
+
+/// Says of a point outside the freeze how that is known.
+fn beside(freeze: &Freeze<'_>, from: u64, after: Option<u64>, before: Option<u64>) -> Finding {
+    let over = freeze.over();
+    let mut finding = Finding::fail("the recovered point lies outside the freeze");
+    if let Some(before) = before.filter(|before| *before <= from) {
+        finding = finding.witness(format!(
+            "raw volumes lack what was durable before {}, frozen from {}",
+            moment(before),
+            moment(from)
+        ));
+    }
+    if let Some(after) = after.filter(|after| *after >= over) {
+        finding = finding.witness(format!(
+            "raw volumes hold what was issued after {}, frozen until {} at the latest",
+            moment(after),
+            moment(over)
+        ));
+    }
+    finding.witness(format!("frozen by event {}", freeze.asked.seq))
+}
+
+fn outside(freeze: &Freeze<'_>, from: u64, after: Option<u64>, before: Option<u64>) -> bool {
+    before.is_some_and(|before| before <= from) || after.is_some_and(|after| after >= freeze.over())
+}
+
 /// Where the recovered point lies against the freeze.
-fn dated(
-    freeze: &Freeze<'_>,
-    (from, to): (u64, u64),
-    after: Option<u64>,
-    before: Option<u64>,
-) -> Finding {
+fn dated((from, to): (u64, u64), after: Option<u64>, before: Option<u64>) -> Finding {
     let (Some(after), Some(before)) = (after, before) else {
         return Finding::unsure(
             "the raw volumes do not date the point: too little was written to them before or after",
@@ -66,11 +107,6 @@ fn dated(
         between(after, before),
         between(from, to)
     );
-    if before <= from || after >= to {
-        return Finding::fail("the recovered point lies outside the freeze")
-            .witness(said)
-            .witness(format!("frozen by event {}", freeze.asked.seq));
-    }
     if after > from && before < to {
         return Finding::pass(said);
     }

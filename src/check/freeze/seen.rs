@@ -36,6 +36,24 @@ fn unfrozen<'a>(case: &Case<'a>, freezes: &[Freeze<'a>]) -> Option<(&'a Event, &
     })
 }
 
+/// For so long nothing is written after a freeze that holds at all, nanoseconds: many times what
+/// passes between two writes of a load that anything is judged by.
+const HOLDS: u64 = 500_000_000;
+
+/// Whether a freeze stopped nobody from the start, which is this check's to report.
+pub(super) fn never_held(case: &Case<'_>, freeze: &Freeze<'_>) -> bool {
+    let (Some(window), None) = (freeze.window(), freeze.refused) else {
+        return true;
+    };
+    let Some(load) = case.load_at(freeze.asked.at_ns) else {
+        return false;
+    };
+    let file = frames_of(load, &Writers::of(case, load).file);
+    let inside = wholly(load, &file, window);
+    let first = inside.first().and_then(|frame| load.acks.bracket(*frame));
+    first.is_some_and(|first| first.low < window.0.saturating_add(HOLDS))
+}
+
 fn judge(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
     if let Some((event, why)) = freeze.refused {
         return Finding::fail(format!("the freeze failed: {why}"))
@@ -70,10 +88,14 @@ fn judge(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
     let before = file
         .iter()
         .any(|frame| before.get(*frame).is_some_and(|b| b.at_ns <= window.0));
-    let after = file
-        .iter()
-        .filter_map(|frame| load.acks.bracket(*frame))
-        .any(|bracket| bracket.high >= window.1);
+    // A guest whose power was cut while it was frozen cannot show that it would have gone on; that
+    // none of its writers met an error says that none has died.
+    let cut = freeze.cut.is_some();
+    let after = cut && !load.acks.met_errors()
+        || file
+            .iter()
+            .filter_map(|frame| load.acks.bracket(*frame))
+            .any(|bracket| bracket.high >= window.1);
     let why = if writers.file_volumes.is_empty() {
         "the subject has no volume with a file system"
     } else if !before {
@@ -92,6 +114,11 @@ fn judge(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
         ))
     } else {
         Finding::unsure(format!("no write to a file system was seen, but {why}"))
+    };
+    let finding = if cut {
+        finding.limit("its power was cut while it was frozen, so nobody saw its writers go on")
+    } else {
+        finding
     };
     if live.is_empty() {
         return finding.limit("nobody asked the guest for the state of its file systems");

@@ -1,19 +1,50 @@
 //! A4: was the guest thawed in time, and how long did its file systems stand still?
 
-use super::{Freeze, Writers, frames_of, wholly};
+use super::{Freeze, Writers, frames_of, seen, wholly};
 use crate::check::case::Case;
 use crate::check::finding::{Finding, float, seconds, time};
 use crate::check::gap;
 use crate::check::verdict::Status;
-use crate::history::event::Outcome;
+use crate::history::event::{Event, Outcome};
+use crate::history::read::Incarnation;
 
 const MS: u64 = 1_000_000;
 
 /// A4.
 pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
     super::each(case, |freeze| {
-        timely(case, freeze).worst(stalled(case, freeze))
+        if seen::never_held(case, freeze) {
+            return Finding::unsure("the freeze was not real, see A1");
+        }
+        let timely = match freeze.cut {
+            Some(cut) => before_power(freeze, cut),
+            None => timely(case, freeze),
+        };
+        timely.worst(stalled(case, freeze))
     })
+}
+
+/// Whether a guest was still frozen when its power went: then there was nothing to thaw.
+fn before_power(freeze: &Freeze<'_>, (asked, cut): (&Event, &Event)) -> Finding {
+    let since = freeze.frozen.map_or(cut.at_ns, |frozen| frozen.at_ns);
+    let low = asked.at_ns.saturating_sub(since);
+    let high = cut.at_ns.saturating_sub(freeze.asked.at_ns);
+    let timeout = freeze.timeout_ms.saturating_mul(MS);
+    let said = format!(
+        "its power was cut after {:.3} s to {:.3} s, the launcher's own thaw after {:.1} s",
+        seconds(low),
+        seconds(high),
+        float(freeze.timeout_ms) / 1e3
+    );
+    let finding = if timeout != 0 && low > timeout {
+        Finding::fail(format!("{said}: the guest had thawed by itself"))
+            .witness(format!("event {} to event {}", freeze.asked.seq, cut.seq))
+    } else if timeout != 0 && high > timeout {
+        Finding::unsure(format!("{said}: either may have come first"))
+    } else {
+        Finding::pass(said)
+    };
+    finding.limit("a guest whose power was cut while it was frozen needed no thaw")
 }
 
 /// The thaw must come before the launcher's own.
@@ -66,6 +97,16 @@ fn timely(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
     Finding::pass(said)
 }
 
+/// For how long raw volumes are known to have gone on after the last write to a file system.
+fn still(case: &Case<'_>, load: &Incarnation, files: &[usize]) -> u64 {
+    let raw = frames_of(load, &Writers::of(case, load).raw);
+    let bracket = |frames: &[usize]| load.acks.bracket(*frames.last()?);
+    match (bracket(files), bracket(&raw)) {
+        (Some(file), Some(raw)) => raw.low.saturating_sub(file.high),
+        _ => 0,
+    }
+}
+
 /// How long no write to a file system was acked.
 fn stalled(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
     let Some((from, to)) = freeze.window() else {
@@ -75,14 +116,26 @@ fn stalled(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
         return Finding::unsure("no load ran when the guest was frozen");
     };
     let frames = frames_of(load, &Writers::of(case, load).file);
-    if freeze.thaw_asked.is_some() && !wholly(load, &frames, (from, to)).is_empty() {
+    let ended = freeze.thaw_asked.is_some() || freeze.cut.is_some();
+    if ended && !wholly(load, &frames, (from, to)).is_empty() {
         return Finding::fail("file systems were written to before the thaw was asked for")
             .witness(format!("frozen by event {}", freeze.asked.seq));
     }
+    if freeze.cut.is_some() {
+        return Finding::pass("its file systems stood still until its power was cut");
+    }
+    let allowed = case.plan.objectives().freeze_stall;
     let Some(gap) = gap::longest(&load.acks, &frames, freeze.asked.at_ns, to) else {
+        let still = still(case, load, &frames);
+        if gap::against(still, u64::MAX, allowed) == Status::Fail {
+            let still = seconds(still);
+            return Finding::fail(format!(
+                "file systems stood still for {still:.3} s at least and did not go on, while raw volumes did"
+            ))
+            .witness(format!("frozen by event {}", freeze.asked.seq));
+        }
         return Finding::unsure("no write to a file system was acked after the thaw");
     };
-    let allowed = case.plan.objectives().freeze_stall;
     let target = allowed.map(|allowed| allowed.as_secs_f64());
     let said = format!(
         "file systems stood still for {:.3} s to {:.3} s",

@@ -59,17 +59,28 @@ impl Kit {
 
     /// The same with these writers stopped, and the point taken so many milliseconds after.
     pub(in crate::check) fn frozen_for(seed: u64, writers: &[u32], taken_ms: u64) -> Self {
+        Self::frozen_until(seed, writers, 1_000, taken_ms)
+    }
+
+    /// The same in which they go on after so many milliseconds, whatever is said.
+    pub(in crate::check) fn frozen_until(
+        seed: u64,
+        writers: &[u32],
+        held_ms: u64,
+        taken_ms: u64,
+    ) -> Self {
         let (from, to) = (PAUSE, PAUSE + 1_000 * MS);
         let stall = Stall {
             from,
-            to,
+            to: from + held_ms * MS,
             writers: writers.to_vec(),
             lag: 0,
         };
         let mut kit = Self::stalled(seed, 0, "freeze.quiesced", false, Some(stall));
         let point = from + taken_ms * MS;
         let rank = kit.ranks.iter().filter(|at| **at <= point).count() as u64;
-        kit.cut_but(rank, &mut Draw(seed), writers);
+        let held: &[u32] = if taken_ms < held_ms { writers } else { &[] };
+        kit.cut_but(rank, &mut Draw(seed), held);
         kit.change(|fact| {
             if let Fact::SubjectCreated { volumes, .. } = fact {
                 volumes[1].ledger = LedgerMode::File;
@@ -97,10 +108,9 @@ impl Kit {
         kit.add(to - 10 * MS, freeze(FreezeFact::ThawAsked));
         let outcome = Outcome::Ok;
         kit.add(to + 10 * MS, freeze(FreezeFact::Thawed { outcome }));
-        let (kind, dirty) = ("ext4".into(), false);
         kit.add(
             super::FAULT + 2_800 * MS,
-            file_system(FileSystemFact::Raw { kind, dirty }),
+            file_system(raw("ext4", Some(false))),
         );
         kit
     }
@@ -112,10 +122,23 @@ pub(in crate::check) fn freeze(freeze: FreezeFact) -> Fact {
 }
 
 pub(in crate::check) fn file_system(state: FileSystemFact) -> Fact {
+    let site = match state {
+        FileSystemFact::Live { .. } => Site::Primary,
+        _ => Site::Secondary,
+    };
     Fact::FileSystem {
-        site: Site::Primary,
+        site,
         volume: 1,
         state,
+    }
+}
+
+/// What was seen past any mount.
+pub(in crate::check) fn raw(kind: &str, dirty: Option<bool>) -> FileSystemFact {
+    FileSystemFact::Raw {
+        kind: kind.into(),
+        dirty,
+        said: "as told".into(),
     }
 }
 

@@ -279,6 +279,11 @@ impl AckLog {
         self.unknown.contains(&(writer, wseq))
     }
 
+    /// Whether any write met an error, so that its outcome is unknown.
+    pub fn met_errors(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
     /// The last write of a writer that was heard to be durable, 0 for none.
     pub fn watermark(&self, writer: u32) -> u64 {
         self.watermark.get(&writer).copied().unwrap_or(0)

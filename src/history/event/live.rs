@@ -88,15 +88,19 @@ pub enum FileSystemFact {
     Raw {
         /// Its type, `ext4` or `xfs`.
         kind: String,
-        /// Whether its journal has something to replay: `needs_recovery` of ext4, a log whose head
-        /// is not its tail of XFS.
-        dirty: bool,
+        /// Whether its journal has something to replay: `needs_recovery` of ext4, a log of XFS that
+        /// does not end with an unmount. Absent if that could not be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dirty: Option<bool>,
+        /// What the superblocks said.
+        #[serde(default)]
+        said: String,
     },
-    /// By its own checker in read-only mode, `xfs_repair -n`, after the log was recovered.
+    /// By its own checker, which changes nothing, after a mount recovered its journal or log.
     Checked {
         /// Its type.
         kind: String,
-        /// Whether the checker found nothing to repair.
+        /// Whether it could be mounted and the checker found nothing to repair.
         sound: bool,
         /// What it said.
         said: String,

@@ -217,7 +217,7 @@ impl Core {
             } else {
                 now.lab + interval
             });
-            if self.awaits_write(site, group) {
+            if self.awaits_write(site, group) || self.awaits_thaw() {
                 return;
             }
             self.cut(site, group, now);

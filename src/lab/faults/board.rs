@@ -34,6 +34,8 @@ impl Planting {
 struct State {
     planted: BTreeMap<Fault, Planting>,
     awake: BTreeSet<Fault>,
+    /// How often each moment came.
+    came: BTreeMap<Moment, u64>,
 }
 
 /// Where faults are planted and looked up.
@@ -78,6 +80,7 @@ impl Board {
     /// Says that a moment has come: whatever was aimed at it wakes.
     pub fn moment(&self, moment: Moment) {
         let mut state = self.state();
+        *state.came.entry(moment).or_default() += 1;
         let woken: Vec<Fault> = state
             .planted
             .values()
@@ -85,6 +88,11 @@ impl Board {
             .map(|planting| planting.fault)
             .collect();
         state.awake.extend(woken);
+    }
+
+    /// How often a moment has come.
+    pub fn came(&self, moment: Moment) -> u64 {
+        self.state().came.get(&moment).copied().unwrap_or(0)
     }
 
     /// Whether a fault is planted and its moment has come.

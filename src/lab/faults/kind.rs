@@ -97,6 +97,16 @@ pub enum Fault {
     GuestReboots,
     /// Ledger files lie on a file system whose journal is replayed before the read-back.
     JournalReplay,
+    /// A freeze acts on the launcher's pod, says that it succeeded, and the guest knows nothing of it.
+    FreezeInPod,
+    /// The agent cannot freeze, and its error is swallowed.
+    FreezeSwallowed,
+    /// A freeze keeps writers out and leaves the journal as it is.
+    FreezeUnclean,
+    /// A thaw is acknowledged and not carried out.
+    ThawSwallowed,
+    /// No mirror snapshot is taken while file systems are frozen.
+    SnapshotOutsideFreeze,
     /// Every stream to the guests breaks well before the site does.
     AckStreamCut,
     /// Every answer of the API servers comes late.

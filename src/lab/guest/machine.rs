@@ -1,9 +1,9 @@
 //! A booted operating system: who it is, what it kept, what its file tree holds. Built once per
 //! boot from the root volume and the cloud-init seed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::image::{self, Os, State, User};
 use super::planted::Planted;
 use super::power::Power;
 use super::probe::Probes;
+use super::probe::filesystem::Mounted;
 use super::shell::fs::Tree;
 use super::{GuestDisk, Request, Root, Spec};
 
@@ -44,8 +45,8 @@ pub(super) struct Machine {
     pub(super) freezer: Arc<Freezer>,
     /// The probe processes in it.
     pub(super) probes: Probes,
-    /// The devices whose file systems it has mounted in this boot.
-    pub(super) mounted: Mutex<BTreeSet<String>>,
+    /// The file systems that it has mounted for writing in this boot, by device.
+    pub(super) mounted: Mutex<BTreeMap<String, Arc<Mounted>>>,
     /// The faults that may strike in it.
     pub(super) planted: Planted,
     /// Where it asks the hypervisor for things.
@@ -115,6 +116,20 @@ impl Machine {
             if user.name != "root" {
                 let home = home(&user.name);
                 self.tree.plant(&home, 0o700, &user.name, None);
+            }
+        }
+    }
+
+    /// Unmounts its file systems, as an orderly shutdown does. Frozen ones are left as they are: they
+    /// were flushed.
+    pub(super) fn unmount(&self) {
+        if self.freezer.frozen() {
+            return;
+        }
+        let mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (device, mounted) in &*mounted {
+            if let Err(error) = mounted.unmount() {
+                tracing::debug!(device, %error, "a file system was not unmounted");
             }
         }
     }

@@ -280,14 +280,15 @@ impl Guest {
         self.power.pause(paused);
     }
 
-    /// The ACPI power button: sshd stops first, then the probe after its write in flight, then the
-    /// power goes. Without an operating system nobody reacts, and it returns false. Blocks.
+    /// The ACPI power button: sshd stops first, then the probe after its write in flight; file systems
+    /// are unmounted, then the power goes. Without an operating system nobody reacts, and it returns false. Blocks.
     pub fn shut_down(&self) -> bool {
         let Some(machine) = &self.machine else {
             return false;
         };
         self.power.set_link(Link::Closed);
         machine.probes.stop();
+        machine.unmount();
         self.power.cut();
         self.power.set_link(Link::Closed);
         true

@@ -52,6 +52,12 @@ impl Planted {
         self.on(Site::Primary, Fault::GuestFrozen)
     }
 
+    /// Whether a freeze keeps writers out and leaves the journal as it is (fault
+    /// `unclean-claimed-consistent`).
+    pub(super) fn freezes_unclean(&self) -> bool {
+        self.on(Site::Primary, Fault::FreezeUnclean)
+    }
+
     /// Whether the guest reboots by itself (fault `guest-reboots`): in its first boot only.
     pub(super) fn reboots(&self) -> bool {
         self.boot == 0 && self.on(Site::Primary, Fault::GuestReboots)

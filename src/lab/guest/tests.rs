@@ -227,7 +227,7 @@ async fn written(handle: &client::Handle<Client>, line: &str, acks: u64) -> u64 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_probe_writes_until_the_power_goes_and_the_next_boot_reads_it_back() {
-    for target in ["raw serial=data", "file serial=data mount=/run/m"] {
+    for target in ["raw serial=data", "file serial=data mount=/run/m fs=ext4"] {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1024));
         let mut spec = spec(Root::Ephemeral(Os::from_reference("fedora")), "i");
         spec.disks = vec![GuestDisk {

@@ -12,6 +12,8 @@ const SCENARIOS: &[&str] = &[
     "failover.unplanned.node-down",
     "failover.unplanned.primary-up",
     "failback.resync",
+    "recipe.freeze-covers-replica",
+    "recipe.crash-baseline",
 ];
 
 const KNOWN: Known<'_> = Known {
@@ -104,7 +106,7 @@ fn embedded_plans_are_valid() {
     };
     let lab = lab(Path::new("."), &known).unwrap_or_else(|error| panic!("{error}"));
     let workload = &lab.plan.workloads()[0];
-    assert_eq!((workload.count, lab.plan.scenarios().len()), (3, 6));
+    assert_eq!((workload.count, lab.plan.scenarios().len()), (3, 8));
     assert!(!lab.plan.faults().power_off.is_empty());
     // The way back writes twice.
     let needs = lab.plan.load().duration * 7;

@@ -392,6 +392,7 @@ impl Judge<'_, '_> {
             sync: self.duration("deadlines.sync", &file.sync, false),
             transition: self.duration("deadlines.transition", &file.transition, false),
             cleanup: self.duration("deadlines.cleanup", &file.cleanup, false),
+            unfreeze: self.duration("deadlines.unfreeze", &file.unfreeze, false),
         }
     }
 }

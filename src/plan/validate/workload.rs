@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::names::jump_host;
 use super::{Judge, NAME};
 use crate::plan::file;
-use crate::plan::model::{AccessMode, DataVolume, Route, RouteKind, Ssh, VolumeMode, Workload};
+use crate::plan::model::{
+    AccessMode, DataVolume, LedgerKind, Route, RouteKind, Ssh, VolumeMode, Workload,
+};
 
 /// Most data volumes of one VM: ledger ordinals are small and guests have few device letters.
 const MOST_VOLUMES: usize = 16;
@@ -152,7 +154,10 @@ impl Judge<'_, '_> {
             size: self.bytes(
                 &format!("{path}.dataVolumes.{index}.size"),
                 &file.size,
-                SMALLEST,
+                match file.ledger {
+                    LedgerKind::Raw => SMALLEST,
+                    LedgerKind::File => file.filesystem.smallest(),
+                },
             ),
             storage_class: file.storage_class.clone(),
             volume_mode: file.volume_mode,
@@ -161,6 +166,7 @@ impl Judge<'_, '_> {
                 VolumeMode::Filesystem => AccessMode::ReadWriteOnce,
             }),
             ledger: file.ledger,
+            filesystem: file.filesystem,
         });
         volumes.collect()
     }

@@ -5,7 +5,7 @@ use crate::guest::{
     Exit, GuestError, GuestFacts, Job, Login, OnMilestone, Output, Patience, Route, Shell, System,
     facts,
 };
-use crate::probe::config::{Config, Locator, Target};
+use crate::probe::config::{Config, FileTarget, Locator, Target};
 use crate::probe::remote::{Remote, UNAME};
 
 use super::binary::ProbeBinary;
@@ -70,7 +70,7 @@ pub(super) async fn prepare_to_read(
 
 fn serials(config: &Config) -> impl Iterator<Item = &str> {
     config.volumes.iter().filter_map(|volume| {
-        let (Target::Raw(on) | Target::File { on, .. }) = &volume.target;
+        let (Target::Raw(on) | Target::File(FileTarget { on, .. })) = &volume.target;
         match on {
             Locator::Serial(serial) => Some(serial.as_str()),
             Locator::Path(_) => None,

@@ -67,6 +67,8 @@ pub struct Progress {
     pub first_canary_recv_ns: Option<u64>,
     /// Acks of the load's own writers were heard.
     pub loaded: bool,
+    /// When the last ack of each of them was received, by writer.
+    pub heard_of: BTreeMap<u32, u64>,
     /// Writes whose effect is unknown because they failed, and the last error number.
     pub unknown: u64,
     /// The error number of the last of them.
@@ -92,6 +94,7 @@ impl Default for Progress {
             canary_failed: None,
             first_canary_recv_ns: None,
             loaded: false,
+            heard_of: BTreeMap::new(),
             unknown: 0,
             last_errno: None,
             stopped: None,
@@ -127,6 +130,7 @@ impl Progress {
                         self.first_canary_recv_ns.get_or_insert(at_ns);
                     } else {
                         self.loaded = true;
+                        self.heard_of.insert(writer, at_ns);
                     }
                 }
             }

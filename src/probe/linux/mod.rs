@@ -1,10 +1,11 @@
 //! A real Linux guest: disks by serial or path, a file system where a volume asks for one, clocks.
 //!
 //! Contract: formats only a blank disk and only for a new ledger; every failure says what was tried
-//! and what was seen. Needs root for devices, `mkfs.ext4` and `mount` for file volumes.
+//! and what was seen. Needs root for devices; for file volumes `mount`, `mkfs` and the checker of
+//! their file system.
 
-mod ext4;
 mod file;
+mod mount;
 mod sysfs;
 
 use std::fs;
@@ -13,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::config::{Locator, Purpose, Target, Volume};
+use super::config::{FileTarget, Locator, Purpose, Target, Volume};
 use super::disk::Disk;
 use super::layout::CELL;
-use super::platform::{Access, Clock, OpenError, OpenVolume, Platform};
+use super::platform::{Access, Clock, FileSystems, OpenError, OpenVolume, Platform};
 
 pub use file::FileDisk;
 pub use sysfs::{DiskInfo, Sysfs};
@@ -71,20 +72,20 @@ impl Linux {
 
     fn open_file(
         &self,
-        volume: &Volume,
-        device: &Path,
-        mount: &str,
+        cells: Option<u64>,
+        target: &FileTarget,
         may_make: bool,
         access: Access,
     ) -> Result<OpenVolume, OpenError> {
-        ext4::mount(device, mount, may_make, access)?;
-        let path = Path::new(mount).join(LEDGER);
+        let device = self.locate(&target.on)?;
+        mount::mount(&device, target, may_make, access)?;
+        let path = Path::new(&target.mount).join(LEDGER);
         if may_make && !path.exists() {
-            let size = volume.cells.map_or_else(
-                || Ok((ext4::size_of(device)? / 2).min(MOST_LEDGER)),
+            let size = cells.map_or_else(
+                || Ok((mount::size_of(&device)? / 2).min(MOST_LEDGER)),
                 |cells| Ok(cells * CELL as u64),
             )?;
-            ext4::make_ledger(&path, size)
+            mount::make_ledger(&path, size)
                 .map_err(|error| OpenError::io(format!("creating {}", path.display()), error))?;
         }
         self.open_path(&path, access)
@@ -100,9 +101,9 @@ impl Platform for Linux {
     ) -> Result<OpenVolume, OpenError> {
         match &volume.target {
             Target::Raw(on) => self.open_path(&self.locate(on)?, access),
-            Target::File { on, mount } => {
+            Target::File(target) => {
                 let may_make = purpose == Purpose::Load && access == Access::Write;
-                self.open_file(volume, &self.locate(on)?, mount, may_make, access)
+                self.open_file(volume.cells, target, may_make, access)
             }
         }
     }
@@ -121,6 +122,17 @@ impl Platform for Linux {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(SystemClock(Instant::now()))
+    }
+}
+
+impl FileSystems for Linux {
+    fn device(&self, on: &Locator) -> Result<OpenVolume, OpenError> {
+        let path = self.locate(on)?;
+        self.open_path(&path, Access::Read)
+    }
+
+    fn check(&self, target: &FileTarget) -> Result<(Option<bool>, String), OpenError> {
+        mount::check(&self.locate(&target.on)?, target)
     }
 }
 

@@ -34,6 +34,14 @@ pub enum Step {
     Promote,
     /// Make and start the VMs on the site that took over and wait until they run.
     Recover,
+    /// Freeze the guests' file systems, by a timer that thaws them in any case.
+    Freeze,
+    /// Wait until a sync that began after the freeze has crossed.
+    Capture,
+    /// Thaw the guests' file systems and wait until they are written to again.
+    Thaw,
+    /// Look at the file systems past any mount, then have them mounted and checked.
+    Look,
     /// Open the volumes read-only, write the canaries, then read everything back.
     ReadBack,
     /// Read clones of the volumes through another guest.
@@ -111,6 +119,22 @@ impl Step {
                 "recover",
                 "make and start the VMs on the site that took over; wait until they run",
             ),
+            Self::Freeze => (
+                "freeze",
+                "freeze the guests' file systems, with a timer that thaws them in any case",
+            ),
+            Self::Capture => (
+                "capture",
+                "wait until a sync that began after the freeze has crossed for every volume",
+            ),
+            Self::Thaw => (
+                "thaw",
+                "thaw the guests' file systems; wait until they are written to again",
+            ),
+            Self::Look => (
+                "look",
+                "look at the file systems past any mount, then have them mounted and checked",
+            ),
             Self::ReadBack => (
                 "read-back",
                 "open the volumes, write one canary each, read everything back cold",
@@ -155,7 +179,7 @@ impl Step {
     /// Whether it only gathers evidence that one check needs: where it cannot, the trial goes on and
     /// that check has nothing to judge.
     pub const fn only_looks(self) -> bool {
-        matches!(self, Self::SecondRead)
+        matches!(self, Self::SecondRead | Self::Look)
     }
 
     /// Whether a plan provides for it.

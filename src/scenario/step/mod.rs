@@ -1,6 +1,8 @@
 //! The steps, each in a file of its own kind, and the one place that says which is which.
 
 mod boot;
+mod freeze;
+mod look;
 mod migrate;
 mod probe;
 mod promote;
@@ -47,6 +49,10 @@ pub(super) fn run<'a>(
         Step::HandOver => Box::pin(promote::hand_over(world, member)),
         Step::Promote => Box::pin(promote::promote(world, member)),
         Step::Recover => Box::pin(boot::recover(world, member)),
+        Step::Freeze => Box::pin(freeze::freeze(world, member)),
+        Step::Capture => Box::pin(freeze::capture(world, member)),
+        Step::Thaw => Box::pin(freeze::thaw(world, member)),
+        Step::Look => Box::pin(look::look(world, member)),
         Step::ReadBack => Box::pin(probe::read_back(world, member)),
         Step::Serve => Box::pin(probe::serve(world, member)),
         Step::Reprotect => Box::pin(reprotect::reprotect(world, member)),

@@ -86,7 +86,8 @@ pub(super) async fn quiesce(world: &World, member: &mut Member) -> anyhow::Resul
     };
     let deadline = world.deadline(world.plan.deadlines().ssh);
     prober.stop(&deadline).await.context("stopping the load")?;
-    end_load(world, member).await
+    // The process must go too: it holds the devices, and whoever reads them next may be of this boot.
+    hear_out(world, member, Some(&deadline)).await
 }
 
 /// Closes the load's stream: nothing more can come of it. Records what was heard.
@@ -94,13 +95,25 @@ pub(in crate::scenario) async fn end_load(
     world: &World,
     member: &mut Member,
 ) -> anyhow::Result<()> {
+    hear_out(world, member, None).await
+}
+
+/// The same; with a deadline, the probe's process is ended before.
+async fn hear_out(
+    world: &World,
+    member: &mut Member,
+    quit: Option<&Deadline>,
+) -> anyhow::Result<()> {
     let Some(prober) = member.loader.take() else {
         return Ok(());
     };
     let load = member.load().context("the load that is listened to")?;
     let progress = prober.progress();
     let segment = prober.segment().to_owned();
-    let closed = prober.close().await.context("closing the ack segment")?;
+    let closed = match quit {
+        Some(deadline) => prober.quit(deadline).await.context("ending the probe")?,
+        None => prober.close().await.context("closing the ack segment")?,
+    };
     let (accounted, last_rank) = {
         let progress = progress.borrow();
         (progress.stopped.is_some(), progress.last_rank)

@@ -39,6 +39,7 @@ fn with(line: &str, instead: &str) -> String {
     GOOD.replace(line, instead)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(&'static str, String)> {
     let strategy = "  runStrategy: Always";
     let label = "{virtproof.dev/ledger: raw}";
@@ -79,6 +80,27 @@ fn cases() -> Vec<(&'static str, String)> {
         ("nothing to boot", with("containerDisk: {image: fedora}", "emptyDisk: {capacity: 1Gi}")),
         ("a blank root", with(root, "{name: root, persistentVolumeClaim: {claimName: data}}")),
         ("unknown ledger", with(label, "{virtproof.dev/ledger: raww}")),
+        (
+            "unknown file system",
+            with(
+                label,
+                "{virtproof.dev/ledger: file, virtproof.dev/filesystem: ntfs}",
+            ),
+        ),
+        (
+            "file system on a raw volume",
+            with(
+                label,
+                "{virtproof.dev/ledger: raw, virtproof.dev/filesystem: xfs}",
+            ),
+        ),
+        (
+            "too small for XFS",
+            with(
+                label,
+                "{virtproof.dev/ledger: file, virtproof.dev/filesystem: xfs}",
+            ),
+        ),
         ("ledger on the root", with("  volumeMode: Block", "  volumeMode: Block\n  dataSource: {kind: VolumeSnapshot, name: s}").replace("{name: root, disk: {bus: virtio}}", "{name: root, cdrom: {bus: sata}}").replace("containerDisk: {image: fedora}", "emptyDisk: {capacity: 1Gi}")),
         ("a small ledger", with("64Mi", "1Mi")),
         ("a ledger without a size", with("{requests: {storage: 64Mi}}", "{}")),
@@ -132,6 +154,7 @@ fn data_volumes_of_the_plan_and_of_the_template_exclude_each_other() {
         volume_mode: model::VolumeMode::Block,
         access_mode: model::AccessMode::ReadWriteOnce,
         ledger: model::LedgerKind::Raw,
+        filesystem: model::FileSystem::Ext4,
     }];
     let extra = Extra {
         ssh_user: None,

@@ -1,7 +1,7 @@
 //! Users' own manifests, in the shapes in which KubeVirt users keep them.
 
 use super::*;
-use crate::plan::model::{AccessMode, DataVolume, LedgerKind, VolumeMode};
+use crate::plan::model::{AccessMode, DataVolume, FileSystem, LedgerKind, VolumeMode};
 
 /// The smallest VM that people start with: a container disk, stopped, no login but cirros' own.
 const SMALL: &str = "\
@@ -142,6 +142,7 @@ fn the_plans_data_volumes_are_added() {
         volume_mode: VolumeMode::Block,
         access_mode: AccessMode::ReadWriteOnce,
         ledger,
+        filesystem: FileSystem::Ext4,
     };
     let volumes = [
         volume(64 << 20, LedgerKind::File),

@@ -21,7 +21,7 @@ use super::core::{Core, Key};
 use super::mirror::Cut;
 use super::pages::{Page, Pages, page, same};
 use crate::history::event::Site;
-use crate::lab::faults::{Board, Fault};
+use crate::lab::faults::{Board, Fault, Moment};
 use crate::lab::world::PAGE;
 use crate::probe::cell::{Header, Kind, SECTOR, SECTORS};
 use crate::probe::layout::mix;
@@ -127,6 +127,14 @@ fn has_ledger(pages: &Pages) -> bool {
 }
 
 impl Core {
+    /// Whether snapshots are put off because file systems of guests are frozen (fault
+    /// `snapshot-outside-freeze`).
+    pub(super) fn awaits_thaw(&self) -> bool {
+        let board = &self.board;
+        board.armed(Fault::SnapshotOutsideFreeze)
+            && board.came(Moment::Freeze) > board.came(Moment::Thaw)
+    }
+
     /// Records that a fault struck, once per victim.
     pub(super) fn struck(&mut self, fault: Fault, key: &Key, page: u64, detail: &str) {
         let strike = Strike {

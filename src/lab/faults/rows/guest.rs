@@ -1,6 +1,6 @@
 //! Faults of the guests and of their surroundings.
 
-use super::{BOOT, NODE_DOWN, RELOCATE};
+use super::{BOOT, CRASH, NODE_DOWN, RELOCATE};
 use crate::lab::faults::{Fault, FaultSpec, Moment, Ordained, Param, Phase, Place};
 
 /// A time that a guest takes longer, as the lab counts time.
@@ -100,6 +100,6 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .entries(&["49"])
     .at(Place::Guest, Phase::ReadBack)
-    .seen_in(NODE_DOWN)
+    .seen_in(CRASH)
     .ordained(Ordained::Green),
 ];

@@ -5,6 +5,7 @@ use super::FaultSpec;
 mod clean;
 mod environment;
 mod evidence;
+mod freeze;
 mod guest;
 mod migration;
 mod orchestration;
@@ -17,6 +18,8 @@ const NODE_DOWN: &str = "failover.unplanned.node-down";
 const PRIMARY_UP: &str = "failover.unplanned.primary-up";
 const FAILBACK: &str = "failback.resync";
 const MIGRATE: &str = "migrate.under-load";
+const FREEZE: &str = "recipe.freeze-covers-replica";
+const CRASH: &str = "recipe.crash-baseline";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -25,6 +28,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     orchestration::ROWS,
     guest::ROWS,
     migration::ROWS,
+    freeze::ROWS,
     environment::ROWS,
     evidence::ROWS,
     unreachable::ROWS,

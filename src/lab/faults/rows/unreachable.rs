@@ -18,48 +18,12 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .awaits(&["A1"])
     .at(Place::Controller, Phase::Recipe),
     FaultSpec::unreachable(
-        "freeze-in-the-pod",
-        "the hook freezes the file system of the pod, not of the guest",
-        RECIPE,
-    )
-    .entries(&["36"])
-    .awaits(&["A1"])
-    .at(Place::Controller, Phase::Recipe),
-    FaultSpec::unreachable(
-        "freeze-error-swallowed",
-        "the freeze fails and its error is swallowed",
-        RECIPE,
-    )
-    .entries(&["37"])
-    .awaits(&["A1"])
-    .at(Place::Guest, Phase::Recipe),
-    FaultSpec::unreachable(
-        "snapshot-outside-freeze",
-        "the snapshot is taken outside of the freeze window",
-        RECIPE,
-    )
-    .entries(&["38"])
-    .awaits(&["A2"])
-    .at(Place::Controller, Phase::Recipe),
-    FaultSpec::unreachable("thaw-never-issued", "the thaw is never issued", RECIPE)
-        .entries(&["39"])
-        .awaits(&["A4"])
-        .at(Place::Controller, Phase::Recipe),
-    FaultSpec::unreachable(
         "vss-self-thaw",
         "Windows VSS thaws by itself after ten seconds",
         WINDOWS,
     )
     .entries(&["40"])
     .awaits(&["A2"])
-    .at(Place::Guest, Phase::Recipe),
-    FaultSpec::unreachable(
-        "unclean-claimed-consistent",
-        "an unclean ext4 is claimed to be application consistent",
-        RECIPE,
-    )
-    .entries(&["41"])
-    .awaits(&["A3"])
     .at(Place::Guest, Phase::Recipe),
     FaultSpec::unreachable(
         "group-completed-stale",

@@ -2,8 +2,7 @@
 //! this process, over the guest's disks, with the words of the real executable.
 
 mod blocking;
-mod filesystem;
-mod journal;
+pub(super) mod filesystem;
 mod platform;
 
 use std::collections::BTreeMap;
@@ -21,6 +20,8 @@ use super::shell::{Status, Stdio};
 use crate::probe::config::{Config, MAX_CONFIG};
 use crate::probe::echo::NUMBER;
 use crate::probe::embedded;
+use crate::probe::filesystem::{Told, check, lines, look};
+use crate::probe::platform::{FileSystems, OpenError};
 use crate::probe::reach;
 use crate::probe::remote::FORMAT;
 use crate::probe::scan;
@@ -110,13 +111,15 @@ pub(super) async fn run(
         ["start", socket] => start(machine, socket, stdio).await,
         ["attach", socket] => attach(machine, socket, stdio).await,
         ["scan"] => scan(machine, stdio).await,
+        ["look"] => told(machine, stdio, look).await,
+        ["check"] => told(machine, stdio, check).await,
         ["reach"] => try_reaching(machine, stdio).await,
         ["echo"] => {
             echo(stdio).await;
             Ok(())
         }
         _ => Err(
-            "usage: probe info | start SOCKET | attach SOCKET | scan | reach | echo | version"
+            "usage: probe info | start SOCKET | attach SOCKET | scan | look | check | reach | echo | version"
                 .to_owned(),
         ),
     };
@@ -181,6 +184,22 @@ async fn start(machine: &Arc<Machine>, socket: &str, stdio: &mut Stdio) -> Resul
         return Err("starting the daemon: the guest has no power".to_owned());
     }
     stdio.out.put(b"ready\n").await;
+    Ok(())
+}
+
+/// Says of each file volume what was seen of its file system, a line each.
+async fn told(
+    machine: &Arc<Machine>,
+    stdio: &mut Stdio,
+    ask: fn(&Config, &dyn FileSystems) -> Result<Vec<Told>, OpenError>,
+) -> Result<(), String> {
+    let config = config(stdio).await?;
+    let process = machine.probes.process(machine);
+    let told = tokio::task::spawn_blocking(move || ask(&config, &process))
+        .await
+        .map_err(|error| format!("looking at the file systems: {error}"))?
+        .map_err(|error| error.to_string())?;
+    stdio.out.put(lines(&told).as_bytes()).await;
     Ok(())
 }
 

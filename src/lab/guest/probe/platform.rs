@@ -3,14 +3,13 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{filesystem, journal};
+use super::filesystem::{File, Make, Mounted};
 use crate::lab::guest::GuestDisk;
-use crate::lab::guest::freeze::Frozen;
+use crate::lab::guest::freeze::Mount;
 use crate::lab::guest::machine::Machine;
-use crate::probe::config::{Locator, Purpose, Target, Volume};
-use crate::probe::disk::Disk;
+use crate::probe::config::{FileTarget, Locator, Purpose, Target, Volume};
 use crate::probe::linux::{DiskInfo, LEDGER, SystemClock};
-use crate::probe::platform::{Access, Clock, OpenError, OpenVolume, Platform};
+use crate::probe::platform::{Access, Clock, FileSystems, OpenError, OpenVolume, Platform};
 
 /// One probe process in a guest.
 pub(super) struct Process {
@@ -29,20 +28,34 @@ impl Process {
         found.ok_or_else(|| OpenError::new(format!("no disk with {on}")))
     }
 
-    /// Mounts the file system on a device, once per boot: its journal is replayed, if it has one.
-    fn mount(&self, disk: &dyn Disk, device: &str) -> Result<(), OpenError> {
-        let mounted = &self.machine.mounted;
-        let mut mounted = mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        if mounted.contains(device) {
-            return Ok(());
-        }
-        let failed = |error| OpenError::io(format!("mounting {device}"), error);
-        let rewritten = journal::replay(disk).map_err(failed)?;
-        if rewritten > 0 {
-            tracing::debug!(device, rewritten, "a journal was replayed");
-        }
-        mounted.insert(device.to_owned());
-        Ok(())
+    /// The ledger file of a file volume. For writing its file system is mounted, once per boot.
+    fn ledger(
+        &self,
+        target: &FileTarget,
+        make: Option<Make>,
+        access: Access,
+    ) -> Result<File, OpenError> {
+        let disk = self.disk(&target.on)?;
+        let device = format!("/dev/{}", disk.name);
+        let machine = &self.machine;
+        let mut mounted = machine
+            .mounted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let found = match (mounted.get(&device), access) {
+            (Some(found), _) => Arc::clone(found),
+            (None, Access::Read) => {
+                return File::read(Arc::clone(&disk.disk), &device, target.kind);
+            }
+            (None, Access::Write) => {
+                let (disk, planted) = (Arc::clone(&disk.disk), machine.planted.clone());
+                let new = Mounted::mount(disk, &device, target.kind, make, planted)?;
+                machine.freezer.mounts(Arc::clone(&new) as Arc<dyn Mount>);
+                mounted.insert(device, Arc::clone(&new));
+                new
+            }
+        };
+        Ok(File::of(found, Arc::clone(&machine.freezer)))
     }
 }
 
@@ -66,28 +79,14 @@ impl Platform for Process {
         access: Access,
     ) -> Result<OpenVolume, OpenError> {
         match &volume.target {
-            Target::Raw(on) => {
-                let disk = self.disk(on)?;
-                Ok(OpenVolume {
-                    path: format!("/dev/{}", disk.name),
-                    disk: Arc::clone(&disk.disk),
-                })
-            }
-            Target::File { on, mount } => {
-                let disk = self.disk(on)?;
+            Target::Raw(on) => self.device(on),
+            Target::File(target) => {
                 let may_make = purpose == Purpose::Load && access == Access::Write;
-                let mounted = Arc::new(Frozen::new(
-                    Arc::clone(&self.machine.freezer),
-                    Arc::clone(&disk.disk),
-                    self.machine.planted.clone(),
-                ));
-                let device = format!("/dev/{}", disk.name);
-                self.mount(mounted.as_ref(), &device)?;
-                let journals = self.machine.planted.journals();
-                let ledger = filesystem::ledger(mounted, &device, volume.cells, may_make)?;
-                let ledger = ledger.journalled(journals);
+                let cells = volume.cells;
+                let make = may_make.then_some(Make { cells });
+                let ledger = self.ledger(target, make, access)?;
                 Ok(OpenVolume {
-                    path: format!("{mount}/{LEDGER}"),
+                    path: format!("{}/{LEDGER}", target.mount),
                     disk: Arc::new(ledger),
                 })
             }
@@ -111,6 +110,38 @@ impl Platform for Process {
             clock: SystemClock(self.machine.booted_at),
             off: self.machine.planted.clock_off(),
         })
+    }
+}
+
+impl FileSystems for Process {
+    fn device(&self, on: &Locator) -> Result<OpenVolume, OpenError> {
+        let disk = self.disk(on)?;
+        Ok(OpenVolume {
+            path: format!("/dev/{}", disk.name),
+            disk: Arc::clone(&disk.disk),
+        })
+    }
+
+    fn check(&self, target: &FileTarget) -> Result<(Option<bool>, String), OpenError> {
+        let disk = self.disk(&target.on)?;
+        let device = format!("/dev/{}", disk.name);
+        let mounted = &self.machine.mounted;
+        let mounted = mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounted.contains_key(&device) {
+            let what = format!("{device} is mounted, so it cannot be checked");
+            return Err(OpenError::new(what));
+        }
+        let (disk, planted) = (Arc::clone(&disk.disk), self.machine.planted.clone());
+        let once = match Mounted::mount(disk, &device, target.kind, None, planted) {
+            Ok(once) => once,
+            Err(error) => return Ok((Some(false), format!("it does not mount: {error}"))),
+        };
+        once.unmount()
+            .map_err(|error| OpenError::io(format!("unmounting {device}"), error))?;
+        Ok((
+            Some(true),
+            "its superblock and journal are whole".to_owned(),
+        ))
     }
 }
 

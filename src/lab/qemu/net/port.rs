@@ -32,6 +32,17 @@ enum PortError {
     Write(#[source] io::Error),
 }
 
+impl PortError {
+    /// Whether the QEMU at the other end is gone: one that is killed resets its connections.
+    fn is_hangup(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        let (Self::Read(error) | Self::Write(error)) = self else {
+            return false;
+        };
+        matches!(error.kind(), ConnectionReset | BrokenPipe)
+    }
+}
+
 /// Joins a QEMU to the switch until it hangs up or the segment stops.
 pub(super) async fn serve(
     socket: impl AsyncRead + AsyncWrite,
@@ -47,6 +58,7 @@ pub(super) async fn serve(
     };
     match ended {
         Ok(()) => tracing::debug!("a QEMU hung up its network"),
+        Err(error) if error.is_hangup() => tracing::debug!(%error, "a QEMU is gone"),
         Err(error) => tracing::error!(%error, "a port of a guest's network ended"),
     }
 }

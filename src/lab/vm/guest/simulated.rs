@@ -1,4 +1,4 @@
-//! A simulated guest as the node sees it: everything is answered at once.
+//! A simulated guest as the node sees it: everything but freezing and thawing is answered at once.
 
 use std::sync::Arc;
 
@@ -92,15 +92,25 @@ impl Guest for Arc<Simulated> {
     }
 
     fn freeze(&self) -> BoxFuture<'_, Result<Option<u64>, String>> {
-        async move { Ok(self.freezer().freeze()) }.boxed()
+        let guest = Self::clone(self);
+        let frozen = tokio::task::spawn_blocking(move || guest.freezer().freeze());
+        async move {
+            let frozen = frozen.await.map_err(|error| error.to_string())?;
+            frozen.map_err(|error| error.to_string())
+        }
+        .boxed()
     }
 
     fn thaw(&self) -> BoxFuture<'_, Result<bool, String>> {
-        async move { Ok(self.freezer().thaw()) }.boxed()
+        let guest = Self::clone(self);
+        let thawed = tokio::task::spawn_blocking(move || guest.freezer().thaw());
+        async move { thawed.await.map_err(|error| error.to_string()) }.boxed()
     }
 
     fn expire(&self, freeze: u64) -> BoxFuture<'_, bool> {
-        async move { self.freezer().expire(freeze) }.boxed()
+        let guest = Self::clone(self);
+        let thawed = tokio::task::spawn_blocking(move || guest.freezer().expire(freeze));
+        async move { thawed.await.unwrap_or(false) }.boxed()
     }
 }
 

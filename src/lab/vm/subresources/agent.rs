@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::lifecycle::{Call, cancel_evacuation, dry, requires};
 use super::reply;
 use crate::lab::api::{ApiError, Body, meta};
-use crate::lab::faults::Moment;
+use crate::lab::faults::{Fault, Moment};
 use crate::lab::vm::agent::ask_later;
 use crate::lab::vm::condition::{self, Condition, Times};
 use crate::lab::vm::domain::Domain;
@@ -190,12 +190,25 @@ async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
                    during migration\"";
         return Err(refuse(why.to_owned()));
     }
+    let board = &ctx.board;
+    if board.armed(Fault::FreezeInPod) || board.armed(Fault::FreezeSwallowed) {
+        return Ok(());
+    }
     if !guest.agent() {
         return Err(refuse(no_agent("Freeze")));
     }
     if guest.frozen() {
         return Ok(());
     }
+    // A freeze that the lab draws out is given up as the lab counts time; one that the guest draws out,
+    // in true time.
+    let patience = async {
+        if ctx.timing.freeze > PATIENCE {
+            ctx.clock.pass(PATIENCE).await;
+        } else {
+            ctx.clock.keep(PATIENCE).await;
+        }
+    };
     let mut freezing = {
         let site = Arc::clone(ctx);
         ctx.tracker.spawn(async move {
@@ -211,7 +224,7 @@ async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
             Err(error) => Err(ApiError::internal(error.to_string())),
         },
         // The caller is told that it failed; the freeze goes on.
-        () = ctx.clock.pass(PATIENCE) => Err(ApiError::internal(
+        () = patience => Err(ApiError::internal(
             "Put \"https://virt-handler:8186/v1/freeze\": context deadline exceeded \
              (Client.Timeout exceeded while awaiting headers)",
         )),
@@ -239,7 +252,7 @@ async fn hold(
     ctx.tracker.spawn(async move {
         tokio::select! {
             () = site.token.cancelled() => {}
-            () = site.clock.pass(timeout) => {
+            () = site.clock.keep(timeout) => {
                 if guest.expire(freeze).await {
                     site.board.moment(Moment::Thaw);
                 }
@@ -252,6 +265,9 @@ async fn hold(
 
 async fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (_, domain, guest) = running(call)?;
+    if call.ctx.board.armed(Fault::ThawSwallowed) {
+        return Ok(());
+    }
     if !guest.agent() {
         return Err(handler_refused(&no_agent("Unfreeze")));
     }
@@ -334,7 +350,7 @@ async fn ask(call: &Call<'_>, sub: &str) -> Result<Value, ApiError> {
     let domain = call.ctx.domain(meta::uid(&vmi)).ok_or_else(silent)?;
     let guest = domain
         .guest()
-        .filter(|_| domain.agent())
+        .filter(|_| domain.agent() && !call.ctx.board.armed(Fault::FreezeSwallowed))
         .ok_or_else(silent)?;
     let said = guest.report().await.ok_or_else(silent)?;
     let disks: Value = said.file_systems.iter().map(file_system).collect();

@@ -44,6 +44,8 @@ fn program(dir: PathBuf, command: &str, mut io: Io) -> BoxFuture<'static, End> {
             Request::Start { incarnation } => process.arg("start").arg(socket(incarnation)),
             Request::Attach { incarnation } => process.arg("attach").arg(socket(incarnation)),
             Request::Scan => process.arg("scan"),
+            Request::Look => process.arg("look"),
+            Request::Check => process.arg("check"),
             Request::Reach => process.arg("reach"),
             Request::Echo => process.arg("echo"),
         };

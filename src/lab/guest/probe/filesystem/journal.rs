@@ -76,11 +76,16 @@ pub(super) fn replay(disk: &dyn Disk) -> io::Result<usize> {
         disk.write_at(*at, cell)?;
     }
     disk.flush()?;
+    wipe(disk)?;
+    Ok(found.len())
+}
+
+/// Empties the ring: everything in it is in its place.
+pub(super) fn wipe(disk: &dyn Disk) -> io::Result<()> {
     for slot in 0..SLOTS {
         disk.write_at((FIRST + slot * 2) * CELL as u64, &vec![0; CELL])?;
     }
-    disk.flush()?;
-    Ok(found.len())
+    disk.flush()
 }
 
 #[cfg(test)]

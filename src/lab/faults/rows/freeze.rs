@@ -1,0 +1,58 @@
+//! Faults of freezes: of what carries them out, of what they leave, and of the point taken in them.
+
+use super::FREEZE;
+use crate::lab::faults::{Fault, FaultSpec, Phase, Place};
+
+/// The rows.
+pub(super) const ROWS: &[FaultSpec] = &[
+    FaultSpec::lab(
+        Fault::FreezeInPod,
+        "freeze-in-the-pod",
+        "the freeze acts on the launcher's pod, not on the guest, and says that it succeeded",
+    )
+    .entries(&["36"])
+    .at(Place::Controller, Phase::Recipe)
+    .seen_in(FREEZE)
+    .fires(&["A1"])
+    .doubts(&["A2", "A3", "A4"]),
+    FaultSpec::lab(
+        Fault::FreezeSwallowed,
+        "freeze-error-swallowed",
+        "the agent does not answer the freeze, and its error is swallowed",
+    )
+    .entries(&["37"])
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(FREEZE)
+    .fires(&["A1"])
+    .doubts(&["A2", "A3", "A4"]),
+    FaultSpec::lab(
+        Fault::SnapshotOutsideFreeze,
+        "snapshot-outside-freeze",
+        "storage takes no snapshot while file systems are frozen, so the launcher's timer thaws them first",
+    )
+    .entries(&["38"])
+    .at(Place::Array, Phase::Recipe)
+    .seen_in(FREEZE)
+    .plan(&["deadlines.unfreeze=2s"])
+    .fires(&["A2", "A4"])
+    .doubts(&["A3"]),
+    FaultSpec::lab(
+        Fault::ThawSwallowed,
+        "thaw-never-issued",
+        "the thaw is acknowledged and never reaches the guest",
+    )
+    .entries(&["39"])
+    .at(Place::Controller, Phase::Recipe)
+    .seen_in(FREEZE)
+    .plan(&["objectives.freezeStall=2s"])
+    .fires(&["A4"]),
+    FaultSpec::lab(
+        Fault::FreezeUnclean,
+        "unclean-claimed-consistent",
+        "the freeze stops writers and leaves the journal of ext4 to be replayed",
+    )
+    .entries(&["41"])
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(FREEZE)
+    .fires(&["A3"]),
+];

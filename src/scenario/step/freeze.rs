@@ -1,0 +1,202 @@
+//! Freezing a guest's file systems, having the replica reach a point inside the freeze, and thawing.
+//!
+//! A freeze that fails may take hold later, and one whose owner dies is held until the launcher's
+//! timer: the thaw is in the undo log before the freeze is asked for, and every way out of these steps
+//! asks for it.
+//!
+//! Whether the guest is frozen is asked of its agent, through `guestosinfo`. Nothing in a guest can
+//! try by itself without risk: the only question that the kernel answers is `FIFREEZE`, which freezes
+//! what is not frozen, and any other access waits. The agent keeps its own account and answers while
+//! frozen; the writers of the ledger, which stand still or do not, are what A1 rests on.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::look::file_system;
+use crate::cluster::{Method, crd::kubevirt::VirtualMachineInstance};
+use crate::history::event::{CaptureFact, Fact, FileSystemFact, FreezeFact, LedgerMode, Outcome};
+use crate::probe::layout::hot_writer;
+use crate::replicate::Goal;
+use crate::scenario::member::{Frozen, Member};
+use crate::scenario::world::World;
+
+/// What takes the point.
+const MEANS: &str = "VolumeReplication sync";
+/// How much later than the freeze a sync must have begun: long enough for raw volumes to be written
+/// to in between, by which the point is dated.
+const CLEAR: SignedDuration = SignedDuration::from_millis(500);
+/// For how long the launcher may tell what the agent said before: it asks every five seconds.
+const LAG: Duration = Duration::from_secs(15);
+/// For how long guests are given to write again after a thaw, where no objective says.
+const RESUMES: Duration = Duration::from_secs(10);
+
+/// Freezes the member's file systems.
+pub(super) async fn freeze(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let timeout = world.plan.deadlines().unfreeze;
+    let asked = FreezeFact::Asked {
+        timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+    };
+    tell(world, member, asked).await?;
+    let body = json!({"unfreezeTimeout": format!("{}ms", timeout.as_millis())});
+    let called = member
+        .cluster(world)
+        .subresource_recorded(
+            &member.owner,
+            &member.vmi(),
+            "freeze",
+            Some(&body),
+            "unfreeze",
+        )
+        .await;
+    if let Err(error) = called {
+        let why = error.to_string();
+        tell(world, member, FreezeFact::Refused { why }).await?;
+        // It may take hold all the same.
+        release(world, member).await?;
+        return Err(error).context("freezing the guest's file systems");
+    }
+    member.frozen = Some(Frozen {
+        storage: world.storage_now(member.site),
+        at: Instant::now(),
+    });
+    tell(world, member, FreezeFact::Frozen).await
+}
+
+/// Waits until a sync that began after the freeze has crossed for every volume.
+pub(super) async fn capture(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let Some(frozen) = member.frozen else {
+        bail!("the guest's file systems are not frozen");
+    };
+    let taken = point(world, member, frozen).await;
+    if taken.is_err() {
+        release(world, member).await?;
+    }
+    taken
+}
+
+async fn point(world: &World, member: &Member, frozen: Frozen) -> anyhow::Result<()> {
+    let site = member.site;
+    let capture = |taken| Fact::Capture {
+        site,
+        capture: CaptureFact {
+            means: MEANS.into(),
+            quiesced: true,
+            taken,
+        },
+    };
+    member.tell(world, capture(false)).await?;
+    live(world, member, frozen).await?;
+    let newer_than = frozen.storage.saturating_add(CLEAR)?;
+    let goal = Goal::Synced { site, newer_than };
+    let deadline = world.deadline(world.plan.deadlines().sync);
+    let crossed = world
+        .driver
+        .reach(&member.work(world), &goal, &deadline)
+        .await;
+    super::protect::observe(world, member, site).await?;
+    crossed.context("waiting for a sync inside the freeze")?;
+    member.tell(world, capture(true)).await?;
+    live(world, member, frozen).await?;
+    reported(world, member).await
+}
+
+/// Asks the guest's agent whether its file systems are frozen. A `thawed` counts only once the
+/// launcher must have asked the agent again since the freeze; no answer says nothing.
+async fn live(world: &World, member: &Member, frozen: Frozen) -> anyhow::Result<()> {
+    let cluster = member.cluster(world);
+    let asked = cluster
+        .subresource(Method::Get, &member.vmi(), "guestosinfo", None)
+        .await;
+    let said = match asked {
+        Ok(info) => info["fsFreezeStatus"].as_str().map(str::to_owned),
+        Err(error) => {
+            let text = format!("the guest agent did not tell whether it is frozen: {error}");
+            return member.tell(world, Fact::Note { text }).await;
+        }
+    };
+    let is = match said.as_deref() {
+        Some("frozen") => true,
+        Some("thawed") if frozen.at.elapsed() > LAG => false,
+        _ => return Ok(()),
+    };
+    for volume in member.files() {
+        let state = FileSystemFact::Live { frozen: is };
+        file_system(world, member, volume, state).await?;
+    }
+    Ok(())
+}
+
+/// Records what the VMI's status says, which lags behind the agent.
+async fn reported(world: &World, member: &Member) -> anyhow::Result<()> {
+    let (namespace, name) = (&member.subject.namespace, &member.subject.vm);
+    let found = member
+        .cluster(world)
+        .find::<VirtualMachineInstance>(namespace, name)
+        .await?;
+    let Some(vmi) = found else { return Ok(()) };
+    let frozen = vmi.status.fs_freeze_status.as_deref() == Some("frozen");
+    tell(world, member, FreezeFact::Reported { frozen }).await
+}
+
+/// Thaws the member's file systems and waits for as long as they may stand still until they are
+/// written to again. If they are not, that is for A4 to say.
+pub(super) async fn thaw(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    release(world, member).await?;
+    let Some((prober, load)) = member.loader.as_ref().zip(member.load()) else {
+        return Ok(());
+    };
+    let files: Vec<u32> = load
+        .layouts
+        .iter()
+        .zip(&member.volumes)
+        .enumerate()
+        .filter(|(_, (_, volume))| volume.ledger == LedgerMode::File)
+        .flat_map(|(index, (layout, _))| {
+            (0..layout.hot_writers).map(move |k| hot_writer(&load.layouts, index, k))
+        })
+        .collect();
+    let since = world.recorder.now_ns();
+    let stall = world.plan.objectives().freeze_stall.unwrap_or(RESUMES);
+    // As long again, so that a stall beyond the objective is seen for what it is.
+    let deadline = world.deadline(stall.saturating_mul(2));
+    let waiting = "a write to a file system after the thaw";
+    let resumed = prober.wait(&deadline, waiting, |progress| {
+        let heard = |writer: &u32| progress.heard_of.get(writer).is_some_and(|at| *at > since);
+        files.iter().any(heard).then_some(())
+    });
+    if let Err(error) = resumed.await {
+        if world.cancel.is_cancelled() {
+            return Err(error.into());
+        }
+        let text = format!("the guest did not write to its file systems after the thaw: {error}");
+        member.tell(world, Fact::Note { text }).await?;
+    }
+    Ok(())
+}
+
+/// Asks for the thaw and records what came of it.
+async fn release(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    tell(world, member, FreezeFact::ThawAsked).await?;
+    member.frozen = None;
+    let thawed = member
+        .cluster(world)
+        .subresource(Method::Put, &member.vmi(), "unfreeze", None)
+        .await
+        .map(|_: Value| ());
+    let outcome = match &thawed {
+        Ok(()) => Outcome::Ok,
+        Err(error) if error.is_blind() => Outcome::Unknown(error.to_string()),
+        Err(error) => Outcome::Failed(error.to_string()),
+    };
+    tell(world, member, FreezeFact::Thawed { outcome }).await?;
+    thawed.context("thawing the guest's file systems")
+}
+
+async fn tell(world: &World, member: &Member, freeze: FreezeFact) -> anyhow::Result<()> {
+    let site = member.site;
+    member.tell(world, Fact::Freeze { site, freeze }).await
+}
