@@ -4,10 +4,12 @@
 //! brackets on the host's clock: the write became durable between the sending of the token that the
 //! guest had and the arrival of its ack; the service ended between the last ack and the fault.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::case::{Case, deaf};
 use super::finding::{Finding, float, moment, seconds, time};
+use super::freeze;
 use super::image::{Image, Losses};
 use crate::history::event::Stage;
 use crate::probe::layout::CELL;
@@ -55,7 +57,8 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
     };
     let objective = case.plan.objectives().rpo;
     let target = objective.unwrap_or_else(|| case.plan.protection().scheduling_interval * 2);
-    let finding = verdict(image, fault, (low, high), target, &losses);
+    let service = service(image, fault, &freeze::held(case, image.load, fault));
+    let finding = verdict(image, fault, (low, high), target, (&losses, &service));
     let finding = if objective.is_none() {
         finding.limit("the plan sets no RPO; judged against twice the scheduling interval")
     } else {
@@ -79,7 +82,7 @@ fn verdict(
     fault: u64,
     (low, high): (u64, u64),
     target: Duration,
-    losses: &Losses,
+    (losses, service): (&Losses, &Service),
 ) -> Finding {
     let allowed = u64::try_from(target.as_nanos()).unwrap_or(u64::MAX);
     let lost = if losses.writes == 0 {
@@ -105,7 +108,6 @@ fn verdict(
     if let Some(deaf) = deaf(image.load, fault) {
         return Finding::unsure(format!("{lost}: {within}, but {deaf}"));
     }
-    let service = service(image, fault);
     if let Some((volume, silent)) = service.quietest().filter(|(_, silent)| *silent > allowed) {
         return Finding::unsure(format!(
             "{lost}, but nothing was acked on volume {volume} in the last {:.1} s before the fault, longer than the {:.1} s allowed",
@@ -136,7 +138,7 @@ struct Service {
     /// Acked writes per second over the last seconds.
     rate: f64,
     /// How long before the fault the last write of each volume was acked; since the service began where
-    /// none was.
+    /// none was, and not at all where a freeze held it.
     silent: Vec<u64>,
 }
 
@@ -148,12 +150,20 @@ impl Service {
     }
 }
 
-fn service(image: &Image<'_>, fault: u64) -> Service {
+fn service(image: &Image<'_>, fault: u64, held: &BTreeSet<usize>) -> Service {
     let batches = image.load.acks.batches();
     let first = batches.first().map_or(fault, |batch| batch.at_ns);
     let from = fault.saturating_sub(RATE_NS).max(first);
     let mut writes = 0;
-    let mut silent = vec![fault.saturating_sub(first); image.volumes.len()];
+    let since = |volume| {
+        let served = !held.contains(&volume);
+        if served {
+            fault.saturating_sub(first)
+        } else {
+            0
+        }
+    };
+    let mut silent: Vec<u64> = (0..image.volumes.len()).map(since).collect();
     image.walk(|acked, (volume, _), _| {
         let at = batches.get(acked.batch).map_or(0, |batch| batch.at_ns);
         writes += u64::from(from < at && at <= fault);

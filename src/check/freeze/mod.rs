@@ -176,6 +176,20 @@ fn wholly(load: &Incarnation, frames: &[usize], (from, to): (u64, u64)) -> Vec<u
     frames.iter().copied().filter(inside).collect()
 }
 
+/// The volumes whose file systems a freeze held at a moment: that they took no write was ordered.
+pub(super) fn held(case: &Case<'_>, load: &Incarnation, at_ns: u64) -> BTreeSet<usize> {
+    let holds = freezes(case).into_iter().any(|freeze| {
+        freeze.frozen.is_some_and(|frozen| frozen.at_ns <= at_ns)
+            && at_ns <= freeze.over()
+            && !seen::never_held(case, &freeze)
+    });
+    if holds {
+        Writers::of(case, load).file_volumes
+    } else {
+        BTreeSet::new()
+    }
+}
+
 /// Judges every freeze; the worst word counts.
 fn each(case: &Case<'_>, judge: impl Fn(&Freeze<'_>) -> Finding) -> Finding {
     freezes(case)

@@ -268,11 +268,15 @@ fn a_guest_whose_power_goes_while_it_is_frozen_needs_no_thaw() {
                 *timeout_ms = timeout;
             }
         });
-        ["A1", "A2", "A3", "A4"].map(|check| kit.status(check))
+        kit.plan = plan("{rpo: 1900ms}");
+        ["A1", "A2", "A3", "A4", "R1"].map(|check| kit.status(check))
     };
-    assert_eq!(cut(60_000), [Pass; 4]);
-    assert_eq!(cut(0), [Pass; 4]);
-    assert_eq!(cut(700)[3], Fail, "it had thawed by itself");
+    // That the file system took no write was ordered: no silence of the service.
+    assert_eq!(cut(60_000), [Pass; 5]);
+    assert_eq!(cut(0), [Pass; 5]);
+    let [.., thawed, silent] = cut(700);
+    assert_eq!(thawed, Fail, "it had thawed by itself");
+    assert_eq!(silent, Inconclusive, "nothing ordered that silence");
 }
 
 #[test]

@@ -80,27 +80,9 @@ fn cases() -> Vec<(&'static str, String)> {
         ("nothing to boot", with("containerDisk: {image: fedora}", "emptyDisk: {capacity: 1Gi}")),
         ("a blank root", with(root, "{name: root, persistentVolumeClaim: {claimName: data}}")),
         ("unknown ledger", with(label, "{virtproof.dev/ledger: raww}")),
-        (
-            "unknown file system",
-            with(
-                label,
-                "{virtproof.dev/ledger: file, virtproof.dev/filesystem: ntfs}",
-            ),
-        ),
-        (
-            "file system on a raw volume",
-            with(
-                label,
-                "{virtproof.dev/ledger: raw, virtproof.dev/filesystem: xfs}",
-            ),
-        ),
-        (
-            "too small for XFS",
-            with(
-                label,
-                "{virtproof.dev/ledger: file, virtproof.dev/filesystem: xfs}",
-            ),
-        ),
+        ("unknown file system", with(label, "{virtproof.dev/ledger: file, virtproof.dev/filesystem: ntfs}")),
+        ("file system on a raw volume", with(label, "{virtproof.dev/ledger: raw, virtproof.dev/filesystem: xfs}")),
+        ("too small for XFS", with(label, "{virtproof.dev/ledger: file, virtproof.dev/filesystem: xfs}")),
         ("ledger on the root", with("  volumeMode: Block", "  volumeMode: Block\n  dataSource: {kind: VolumeSnapshot, name: s}").replace("{name: root, disk: {bus: virtio}}", "{name: root, cdrom: {bus: sata}}").replace("containerDisk: {image: fedora}", "emptyDisk: {capacity: 1Gi}")),
         ("a small ledger", with("64Mi", "1Mi")),
         ("a ledger without a size", with("{requests: {storage: 64Mi}}", "{}")),
