@@ -15,6 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use virtproof::check::verdict::Status;
 use virtproof::history::event::{Event, Fact, Site};
+use virtproof::lab::api::RunningServer;
 use virtproof::lab::{Guests, Lab, LabConfig};
 use virtproof::plan::{self, Known};
 use virtproof::run::{self, Request};
@@ -76,7 +77,7 @@ struct Mark {
 fn asked(lab: &Lab) -> Verbs {
     let mut sum = Verbs::new();
     for site in [Site::Primary, Site::Secondary] {
-        let known = lab.server(site).map(|server| server.requests_by_verb());
+        let known = lab.server(site).map(RunningServer::requests_by_verb);
         for (verb, count) in known.unwrap_or_default() {
             *sum.entry(verb).or_default() += count;
         }
@@ -135,9 +136,10 @@ fn request(dir: &Path, count: usize) -> anyhow::Result<Request> {
     })
 }
 
-/// Notes when each phase ended.
+/// Notes when each phase ended for the last of the VMs.
 async fn watch(mut events: Receiver<Arc<Event>>, lab: Arc<Lab>) -> anyhow::Result<Vec<Mark>> {
     let mut marks = Vec::new();
+    let mut still: BTreeMap<&str, usize> = BTreeMap::new();
     let mut mark = |phase, event: &Event| {
         marks.push(Mark {
             phase,
@@ -152,11 +154,19 @@ async fn watch(mut events: Receiver<Arc<Event>>, lab: Arc<Lab>) -> anyhow::Resul
             Err(RecvError::Closed) => break,
         };
         match &event.fact {
-            Fact::TrialStarted { .. } => mark("preflight", &event),
+            Fact::TrialStarted { subjects, .. } => {
+                still.extend(PHASES.map(|(phase, _)| (phase, subjects.len())));
+                mark("preflight", &event);
+            }
             Fact::StepEnded { step, .. } => {
                 let ended = PHASES.iter().find(|(_, last)| last == step);
-                if let Some((phase, _)) = ended {
-                    mark(phase, &event);
+                if let Some((phase, _)) = ended
+                    && let Some(left) = still.get_mut(phase)
+                {
+                    *left -= 1;
+                    if *left == 0 {
+                        mark(phase, &event);
+                    }
                 }
             }
             Fact::RunEnded { .. } => mark(CLEANUP, &event),

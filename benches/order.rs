@@ -115,7 +115,7 @@ fn one(words: &[String]) -> anyhow::Result<()> {
     if breach {
         world.lose_one()?;
     }
-    let history = history(world, acks, at);
+    let history = history(&world, acks, at);
     let plan = plan()?;
     let began = Instant::now();
     let verdicts = judge(&plan, &history);
@@ -317,7 +317,7 @@ fn event(seq: u64, at_ns: u64, subject: Option<&str>, fact: Fact) -> Event {
 }
 
 /// The run around the stream and the image.
-fn history(world: World, acks: AckLog, frames: u64) -> History {
+fn history(world: &World, acks: AckLog, frames: u64) -> History {
     let end = world.rank * 100_000 + frames;
     let name = format!("{LIFE:016x}");
     let started = Fact::TrialStarted {

@@ -104,8 +104,8 @@ async fn config(dir: &TempDir) -> Result<Config, String> {
         refresh: false,
     };
     let build = move || image::build(&options, &mut |words| say(&format!("guest image: {words}")));
-    let built = tokio::task::spawn_blocking(build).await;
-    let image = built.map_err(|e| lacks(&e))?.map_err(|e| lacks(&e))?;
+    let done = tokio::task::spawn_blocking(build).await;
+    let image = done.map_err(|e| lacks(&e))?.map_err(|e| lacks(&e))?;
     Ok(Config {
         host,
         accel,

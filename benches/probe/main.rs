@@ -100,12 +100,11 @@ pub(crate) fn say(text: &str) {
 
 async fn measure(wish: &Wish) -> anyhow::Result<()> {
     if wish.host {
-        match host::missing() {
-            Some(what) => say(&format!("host: skipped: {what}")),
-            None => {
-                let host = host::Host::new(wish)?;
-                compare(&host, wish).await.context("on the host")?;
-            }
+        if let Some(what) = host::missing() {
+            say(&format!("host: skipped: {what}"));
+        } else {
+            let host = host::Host::new(wish)?;
+            compare(&host, wish).await.context("on the host")?;
         }
     }
     if wish.guest {
