@@ -28,7 +28,7 @@ const LEDGER_MIB: u64 = 128;
 /// Size of fio's.
 const FIO_MIB: u64 = 32;
 /// How long anything here may take.
-const LIMIT: Duration = Duration::from_secs(280);
+const LIMIT: Duration = Duration::from_secs(1200);
 const DIR: &str = "/run/bench";
 
 pub(crate) struct Guest {

@@ -45,8 +45,8 @@ impl Wish {
         let mut wish = Self {
             host: false,
             guest: false,
-            pairs: 7,
-            window: Duration::from_secs(2),
+            pairs: 5,
+            window: Duration::from_secs(1),
             writers: 2,
             dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
             probe: ProbeBinary::embedded(),
