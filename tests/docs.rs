@@ -14,6 +14,7 @@ const PAGES: [&str; 12] = [
     "docs/evidence.md",
     "docs/extending.md",
     "docs/lab.md",
+    "docs/performance.md",
     "docs/plan.md",
     "docs/rbac.md",
     "docs/real-guests.md",

@@ -18,7 +18,7 @@
 //! Sector trailer (last 16 bytes of each 512): cell u32 (low half), sector u16, writer u16 (low
 //! half), wseq u32 (low half), CRC32C u32 of the sector's first 508 bytes.
 
-use super::crc::{crc32c, extend};
+use super::crc::{crc32c, crc32c_of_four, extend};
 use super::layout::{CELL, mix};
 
 /// What a cell is for.
@@ -185,7 +185,9 @@ impl Header {
             sector[TRAILER + 4..TRAILER + 6].copy_from_slice(&index.to_le_bytes());
             sector[TRAILER + 6..TRAILER + 8].copy_from_slice(&stamp.writer.to_le_bytes());
             sector[TRAILER + 8..SECTOR_CRC].copy_from_slice(&stamp.wseq.to_le_bytes());
-            let crc = crc32c(&sector[..SECTOR_CRC]);
+        }
+        let crcs = sector_crcs(out);
+        for (sector, crc) in out.as_chunks_mut::<SECTOR>().0.iter_mut().zip(crcs) {
             sector[SECTOR_CRC..].copy_from_slice(&crc.to_le_bytes());
         }
     }
@@ -254,18 +256,31 @@ pub fn payload_crc_holds(bytes: &Bytes) -> bool {
     u32_at(bytes, 116) == payload_crc(bytes)
 }
 
-/// The stamp of sector `index`, or `None` unless its CRC and its own index fit.
-pub fn sector_stamp(sector: &[u8; SECTOR], index: u16) -> Option<Stamp> {
-    if u32_at(sector, SECTOR_CRC) != crc32c(&sector[..SECTOR_CRC])
-        || u16_at(sector, TRAILER + 4) != index
-    {
-        return None;
+/// The CRC that each sector must carry.
+fn sector_crcs(bytes: &Bytes) -> [u32; SECTORS] {
+    let mut crcs = [0; SECTORS];
+    let fours = bytes.as_chunks::<SECTOR>().0.as_chunks::<4>().0;
+    for (four, crcs) in fours.iter().zip(crcs.as_chunks_mut::<4>().0) {
+        let [a, b, c, d] = four;
+        *crcs = crc32c_of_four([a, b, c, d].map(|sector| &sector[..SECTOR_CRC]));
     }
-    Some(Stamp {
-        cell: u32_at(sector, TRAILER),
-        writer: u16_at(sector, TRAILER + 6),
-        wseq: u32_at(sector, TRAILER + 8),
-    })
+    crcs
+}
+
+/// The stamp of each sector, `None` unless its CRC and its own index fit.
+pub fn sector_stamps(bytes: &Bytes) -> [Option<Stamp>; SECTORS] {
+    let mut stamps = [None; SECTORS];
+    let sectors = (0..).zip(bytes.as_chunks::<SECTOR>().0);
+    for ((stamp, crc), (index, sector)) in stamps.iter_mut().zip(sector_crcs(bytes)).zip(sectors) {
+        if u32_at(sector, SECTOR_CRC) == crc && u16_at(sector, TRAILER + 4) == index {
+            *stamp = Some(Stamp {
+                cell: u32_at(sector, TRAILER),
+                writer: u16_at(sector, TRAILER + 6),
+                wseq: u32_at(sector, TRAILER + 8),
+            });
+        }
+    }
+    stamps
 }
 
 /// The hash by which a log record names its predecessor: over the predecessor's whole header.

@@ -3,7 +3,7 @@
 //! Contract: total over all bytes. Whether a whole cell is the version that it should be is not
 //! said here: that takes the history, and the checks have it.
 
-use super::cell::{Bytes, Header, SECTOR, SECTORS, Stamp, low32, payload_crc_holds, sector_stamp};
+use super::cell::{Bytes, Header, SECTOR, SECTORS, Stamp, low32, payload_crc_holds, sector_stamps};
 use super::frame::CellState;
 
 /// What should be at the place that was read.
@@ -24,11 +24,7 @@ pub fn classify(bytes: &Bytes, expect: &Expect) -> CellState {
     if bytes.iter().all(|&byte| byte == 0) {
         return CellState::Zeroed;
     }
-    let mut stamps = [None; SECTORS];
-    let sectors = bytes.as_chunks::<SECTOR>().0;
-    for ((index, sector), stamp) in (0u16..).zip(sectors).zip(&mut stamps) {
-        *stamp = sector_stamp(sector, index);
-    }
+    let stamps = sector_stamps(bytes);
     match Header::decode(bytes) {
         Some(header) if stamps.iter().all(|stamp| *stamp == Some(header.stamp())) => {
             whole(bytes, &header, expect)

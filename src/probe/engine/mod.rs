@@ -182,17 +182,24 @@ impl Engine {
 
     /// Starts delivery over after frame `heard`.
     pub fn resume(&self, heard: u64) -> Result<(), OutOfStep> {
-        let mut state = self.shared.lock();
-        let resumed = state.outbox.resume(heard);
-        self.shared.work.notify_all();
-        resumed
+        self.forget(|outbox| outbox.resume(heard))
     }
 
     /// Forgets the frames up to `heard`, which makes room for more.
     pub fn heard(&self, heard: u64) -> Result<(), OutOfStep> {
+        self.forget(|outbox| outbox.forget(heard))
+    }
+
+    fn forget(
+        &self,
+        forget: impl FnOnce(&mut Outbox) -> Result<(), OutOfStep>,
+    ) -> Result<(), OutOfStep> {
         let mut state = self.shared.lock();
-        let forgotten = state.outbox.forget(heard);
-        self.shared.work.notify_all();
+        let stalled = !state.outbox.has_room();
+        let forgotten = forget(&mut state.outbox);
+        if stalled {
+            self.shared.work.notify_all();
+        }
         forgotten
     }
 

@@ -72,6 +72,8 @@ pub(super) struct Now {
 struct Draft {
     ack: Ack,
     since: Instant,
+    /// Whether the framer was woken for it.
+    announced: bool,
 }
 
 pub(super) struct State {
@@ -160,6 +162,7 @@ impl State {
                 max_gap_ns: 0,
             },
             since: Instant::now(),
+            announced: false,
         });
         draft.ack.ranks.push(Rank { marks });
         draft.ack.mono_ns = now.mono_ns;
@@ -200,9 +203,9 @@ impl State {
     pub(super) fn news(&mut self) -> News {
         let newest = self.outbox.newest();
         let before = std::mem::replace(&mut self.announced, newest);
-        let ranks = self.draft.as_ref().map_or(0, |draft| draft.ack.ranks.len());
+        let draft = self.draft.as_mut();
         News {
-            draft: ranks == 1,
+            draft: draft.is_some_and(|draft| !std::mem::replace(&mut draft.announced, true)),
             frames: newest > before,
         }
     }

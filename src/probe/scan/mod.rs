@@ -5,6 +5,7 @@
 //! the evidence says whether the reads bypassed the page cache.
 
 use std::io::{self, Write};
+use std::iter::Peekable;
 
 use super::buffer::Aligned;
 use super::cell::Kind;
@@ -17,6 +18,8 @@ use super::frame::{CellState, FromGuest, Opened, Seen};
 use super::layout::{CELL, Layout, WRITER_FILL};
 use super::platform::{Access, OpenError, OpenVolume, Platform};
 use super::session::{fit, identity};
+
+mod ahead;
 
 /// Cells per read: 1 MiB.
 const CHUNK: u64 = 256;
@@ -124,6 +127,47 @@ struct Found {
     cold_ok: u64,
 }
 
+impl Found {
+    /// Takes in what was found further on.
+    fn add(&mut self, next: Self) {
+        self.cells.extend(next.cells);
+        self.read += next.read;
+        self.cold_ok += next.cold_ok;
+    }
+}
+
+/// Cells that are read at once: gaps no wider than [`GAP`], no longer than [`CHUNK`].
+struct Runs<I: Iterator>(Peekable<I>);
+
+impl<I: Iterator<Item = u64>> Runs<I> {
+    fn of(cells: I) -> Self {
+        Self(cells.peekable())
+    }
+}
+
+impl<I: Iterator<Item = u64>> Iterator for Runs<I> {
+    type Item = Vec<u64>;
+
+    fn next(&mut self) -> Option<Vec<u64>> {
+        let first = self.0.next()?;
+        let mut run = vec![first];
+        let mut last = first;
+        let fits = |next: u64, last: u64| next - last <= GAP && next - first < CHUNK;
+        while let Some(next) = self.0.next_if(|&next| fits(next, last)) {
+            run.push(next);
+            last = next;
+        }
+        Some(run)
+    }
+}
+
+/// How many threads read and check: twice the processors, so that as many can wait for the disk as
+/// check.
+fn readers() -> u64 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u64::try_from(2 * processors).unwrap_or(u64::MAX).min(8)
+}
+
 impl Reader<'_> {
     fn scan(&self, ordinal: u8, frames: &mut Frames<'_, impl Write>) -> io::Result<()> {
         let size = self.disk.size();
@@ -132,24 +176,15 @@ impl Reader<'_> {
             size,
         })?;
         let mut found = Found::default();
-        let mut buffer = Aligned::new(usize::try_from(CHUNK).unwrap_or(1));
-        let mut wanted = self.wanted().peekable();
-        let mut run = Vec::new();
-        while let Some(first) = wanted.next() {
-            run.clear();
-            run.push(first);
-            let mut last = first;
-            while let Some(next) =
-                wanted.next_if(|&next| next - last <= GAP && next - first < CHUNK)
-            {
-                run.push(next);
-                last = next;
-            }
-            self.read_run(&run, &mut buffer, &mut found);
-            if found.cells.len() + run.len() > CELLS_PER_FRAME - run.len() {
+        let buffer = || Aligned::new(usize::try_from(CHUNK).unwrap_or(1));
+        let read = |run: Vec<u64>, buffer: &mut Aligned| self.read_run(&run, buffer);
+        ahead::in_order(readers(), Runs::of(self.wanted()), buffer, read, |run| {
+            if found.cells.len() + run.cells.len() > CELLS_PER_FRAME {
                 frames.send(&FromGuest::Cells(std::mem::take(&mut found.cells)))?;
             }
-        }
+            found.add(run);
+            Ok(())
+        })?;
         if !found.cells.is_empty() {
             frames.send(&FromGuest::Cells(std::mem::take(&mut found.cells)))?;
         }
@@ -161,7 +196,7 @@ impl Reader<'_> {
     }
 
     /// The cells to look at, ascending: the first cold cell, canary, log, hot, the other cold cells.
-    fn wanted(&self) -> impl Iterator<Item = u64> {
+    fn wanted(&self) -> impl Iterator<Item = u64> + use<> {
         let mut cold = self.layout.cold_cells();
         let first = cold.next();
         first
@@ -171,9 +206,10 @@ impl Reader<'_> {
     }
 
     /// Reads the stretch that covers `run`, or its cells one by one if the stretch fails.
-    fn read_run(&self, run: &[u64], buffer: &mut Aligned, found: &mut Found) {
+    fn read_run(&self, run: &[u64], buffer: &mut Aligned) -> Found {
+        let mut found = Found::default();
         let (Some(&first), Some(&last)) = (run.first(), run.last()) else {
-            return;
+            return found;
         };
         let stretch = usize::try_from(last - first + 1).unwrap_or(1) * CELL;
         let bytes = &mut buffer.bytes_mut()[..stretch];
@@ -194,6 +230,7 @@ impl Reader<'_> {
                 found.cells.push(Seen { cell, state });
             }
         }
+        found
     }
 
     fn read_one(&self, cell: u64, buffer: &mut Aligned) -> CellState {

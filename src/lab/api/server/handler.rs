@@ -55,6 +55,7 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let skew = shared.skew.as_ref().map(|skew| skew());
     let query = Query::parse(request.uri().query());
     let target = Target::parse(request.method(), request.uri().path(), &query);
+    shared.power.count(target.counted());
     let faults = Arc::clone(&shared.faults);
     let proxied = shared.aggregated(&target.group, &target.version).is_some();
     let denial = match faults.before(&shared.store, &target, proxied) {

@@ -245,6 +245,12 @@ impl RunningServer {
         self.shared.power.requests.load(Ordering::Relaxed)
     }
 
+    /// The same by verb: those of RBAC, `connect` for streams to a guest, `discovery` for paths that are
+    /// no resources.
+    pub fn requests_by_verb(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.power.verbs()
+    }
+
     /// How many watches were opened so far; changes with each.
     pub fn watches(&self) -> tokio::sync::watch::Receiver<u64> {
         self.shared.power.watches.subscribe()

@@ -1,5 +1,6 @@
 //! The power switch of a site, and streams that end when it is thrown.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +17,7 @@ pub(super) struct Power {
     /// Cancelled when the power goes; a new one stands for each time that it is on.
     session: Mutex<CancellationToken>,
     pub(super) requests: AtomicU64,
+    verbs: Mutex<BTreeMap<&'static str, u64>>,
     /// How many watches were opened.
     pub(super) watches: watch::Sender<u64>,
 }
@@ -25,6 +27,7 @@ impl Default for Power {
         Self {
             session: Mutex::new(CancellationToken::new()),
             requests: AtomicU64::new(0),
+            verbs: Mutex::default(),
             watches: watch::Sender::new(0),
         }
     }
@@ -39,6 +42,18 @@ impl Power {
         } else if session.is_cancelled() {
             *session = CancellationToken::new();
         }
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self, verb: &'static str) {
+        let mut verbs = self.verbs.lock().unwrap_or_else(PoisonError::into_inner);
+        *verbs.entry(verb).or_default() += 1;
+    }
+
+    /// What was counted.
+    pub(super) fn verbs(&self) -> BTreeMap<&'static str, u64> {
+        let verbs = self.verbs.lock().unwrap_or_else(PoisonError::into_inner);
+        verbs.clone()
     }
 
     /// What ends when the power goes; ended already while it is off.

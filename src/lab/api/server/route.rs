@@ -80,6 +80,15 @@ impl Target {
         target
     }
 
+    /// What the request is counted as, see [`super::RunningServer::requests_by_verb`].
+    pub(super) fn counted(&self) -> &'static str {
+        match (self.resource_path, self.subresource.as_str()) {
+            (false, _) => "discovery",
+            (true, "portforward") => "connect",
+            (true, _) => self.verb,
+        }
+    }
+
     /// The resource key: `plural.group` or `plural`.
     pub(super) fn key(&self) -> String {
         if self.group.is_empty() {
@@ -155,7 +164,12 @@ mod tests {
             (forward.subresource.as_str(), forward.rest.as_str()),
             ("portforward", "22/tcp")
         );
+        assert_eq!((list.counted(), forward.counted()), ("list", "connect"));
         assert!(!parse("GET", "/apis/kubevirt.io/v1", "").resource_path);
-        assert!(!parse("GET", "/metrics", "").resource_path);
+        let metrics = parse("GET", "/metrics", "");
+        assert_eq!(
+            (metrics.resource_path, metrics.counted()),
+            (false, "discovery")
+        );
     }
 }

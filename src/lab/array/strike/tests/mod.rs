@@ -19,7 +19,7 @@ use crate::lab::array::pages::Pages;
 use crate::lab::array::tests::{at, every};
 use crate::lab::faults::{Board, Fault};
 use crate::lab::world::PAGE;
-use crate::probe::cell::{Header, Kind, payload_crc_holds, sector_stamp};
+use crate::probe::cell::{Header, Kind, payload_crc_holds, sector_stamps};
 use crate::probe::layout::{
     Address, Layout, LayoutSpec, WRITER_FILL, WRITER_LOG, address, hot_writer,
 };
@@ -387,12 +387,7 @@ fn a_torn_cell_has_sectors_of_two_writes() {
     let strike = load.struck(Fault::TornAckedWrite)[0].clone();
     let volume = VOLUMES.iter().position(|v| *v == strike.image).unwrap();
     let page = load.pages(volume).get(strike.page).unwrap();
-    let stamps: Vec<_> = (0..8_u16)
-        .map(|n| {
-            let sector = page[usize::from(n) * 512..][..512].try_into().unwrap();
-            sector_stamp(sector, n).map(|s| s.wseq)
-        })
-        .collect();
+    let stamps = sector_stamps(&page).map(|stamp| stamp.map(|s| s.wseq));
     assert!(stamps[0].is_some() && stamps[7].is_some() && stamps[0] != stamps[7]);
     assert!(stamps[..4].iter().all(|s| *s == stamps[0]));
     assert!(stamps[4..].iter().all(|s| *s == stamps[7]));
