@@ -8,13 +8,21 @@ mod program;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use program::virtproof;
 use serde_json::Value;
 use virtproof::lab::qemu;
 
-/// Whether real guests can run here; says so loudly if not.
-fn available() -> bool {
+/// Emulated guests take a core each, so the tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A turn, if real guests can run here; says so loudly if not.
+fn available() -> Option<MutexGuard<'static, ()>> {
+    can_run().then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn can_run() -> bool {
     let missing: Vec<&str> = ["qemu-system-x86_64", "apt-get"]
         .into_iter()
         .filter(|tool| Command::new(tool).arg("--version").output().is_err())
@@ -52,9 +60,7 @@ fn run(dir: &Path, more: &[&str]) -> (Option<i32>, String, BTreeMap<String, Vec<
 
 #[test]
 fn a_kernel_boots_moves_and_survives_the_loss_of_its_site() {
-    if !available() {
-        return;
-    }
+    let Some(_turn) = available() else { return };
     let dir = tempfile::tempdir().expect("folder");
     let only = [
         "--only",
@@ -87,11 +93,51 @@ fn a_kernel_boots_moves_and_survives_the_loss_of_its_site() {
     assert_eq!(code, Some(0), "{said}");
 }
 
+/// Runs a scenario with one VM; every verdict of these checks must be a pass.
+fn passes(scenario: &str, sets: &[&str], checks: &[&str]) {
+    let dir = tempfile::tempdir().expect("folder");
+    let mut more = vec!["--only", scenario, "--seed", "21"];
+    for set in ["workloads.0.count=1"].iter().chain(sets) {
+        more.extend(["--set", *set]);
+    }
+    let (code, said, words) = run(dir.path(), &more);
+    assert_eq!(code, Some(0), "{said}");
+    for check in checks {
+        let all = words.get(*check);
+        let pass = all.is_some_and(|all| all.iter().all(|word| word == "pass"));
+        assert!(pass, "{check}: {all:?}\n{said}");
+    }
+}
+
+#[test]
+fn a_kernel_moves_between_nodes_while_it_writes() {
+    let Some(_turn) = available() else { return };
+    let checks = ["D1", "M1", "M2", "M3", "G1"];
+    passes("migrate.under-load", &["migration.count=2"], &checks);
+}
+
+#[test]
+fn a_frozen_ext4_comes_back_clean_and_an_unfrozen_one_replays_its_journal() {
+    let Some(_turn) = available() else { return };
+    let frozen = ["A1", "A2", "A3", "A4"];
+    passes("recipe.freeze-covers-replica", &[], &frozen);
+    passes("recipe.crash-baseline", &[], &["A3", "D2", "D3"]);
+}
+
+#[test]
+fn a_frozen_xfs_is_judged_by_its_own_rules() {
+    let Some(_turn) = available() else { return };
+    let sets = [
+        "workloads.0.parameters.filesystem=xfs",
+        "workloads.0.parameters.dataSize=300Mi",
+    ];
+    let checks = ["A1", "A2", "A3", "A4"];
+    passes("recipe.freeze-covers-replica", &sets, &checks);
+}
+
 #[test]
 fn lost_and_skewed_writes_are_caught_on_a_real_kernel_too() {
-    if !available() {
-        return;
-    }
+    let Some(_turn) = available() else { return };
     let dir = tempfile::tempdir().expect("folder");
     let (code, said) = virtproof(
         dir.path(),
@@ -119,9 +165,7 @@ fn lost_and_skewed_writes_are_caught_on_a_real_kernel_too() {
 
 #[test]
 fn what_a_killed_run_leaves_behind_is_found_and_killed() {
-    if !available() {
-        return;
-    }
+    let Some(_turn) = available() else { return };
     let dir = tempfile::tempdir().expect("folder");
     // Without setpriv nothing ties a QEMU's life to ours, which is what is to be cleaned up.
     let tools = dir.path().join("bin");

@@ -35,7 +35,7 @@ fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
         return unended(acks, from, allowed);
     };
     let guest = in_guest(acks, from, to);
-    let (low, high) = narrowed(acks, gap, guest, from, to);
+    let (low, high) = narrowed(acks, gap, guest, (from, to), between(case, (from, to)));
     let said = format!(
         "no write became durable for {:.3} s to {:.3} s",
         seconds(low),
@@ -96,19 +96,40 @@ fn in_guest(acks: &AckLog, from: u64, to: u64) -> u64 {
     gaps.max().unwrap_or(0)
 }
 
-/// How far from the window acks compare the clocks, nanoseconds: so short that rates do not matter.
-const NEAR_NS: u64 = 10_000_000_000;
+/// How far from the window acks compare the clocks, nanoseconds. Clocks whose rates differ by 100 ppm
+/// part by 6 ms in that time, and an emulated guest may take half of it to take its stream up again.
+const NEAR_NS: u64 = 60_000_000_000;
 
-/// The host's bracket and the guest's gap laid over each other.
-fn narrowed(acks: &AckLog, gap: Gap, guest: u64, from: u64, to: u64) -> (u64, u64) {
+/// The time around a window in which acks compare the clocks: a guest's clock stands still at each
+/// switchover, so it begins at the end of the migration before and ends where the next is asked for.
+fn between(case: &Case<'_>, (from, to): (u64, u64)) -> (u64, u64) {
+    let moves = super::moves(case);
+    let ends = moves.iter().filter_map(|moved| Some(moved.end?.0.at_ns));
+    let open = ends.filter(|end| *end <= from).max();
+    let asks = moves.iter().map(|moved| moved.asked.at_ns);
+    let shut = asks.filter(|asked| *asked >= to).min();
+    (
+        open.unwrap_or(0).max(from.saturating_sub(NEAR_NS)),
+        shut.unwrap_or(u64::MAX).min(to.saturating_add(NEAR_NS)),
+    )
+}
+
+/// The host's bracket and the guest's gap laid over each other. Acks that arrived between `open` and
+/// `shut` compare the clocks.
+fn narrowed(
+    acks: &AckLog,
+    gap: Gap,
+    guest: u64,
+    (from, to): (u64, u64),
+    (open, shut): (u64, u64),
+) -> (u64, u64) {
     let host = (gap.low, gap.high);
     let batches = acks.batches();
     let first = batches.partition_point(|batch| batch.at_ns < from);
     let last = batches.partition_point(|batch| batch.at_ns <= to);
     let near = |at: &usize| {
-        batches.get(*at).is_some_and(|batch| {
-            batch.at_ns.saturating_add(NEAR_NS) >= from && batch.at_ns <= to.saturating_add(NEAR_NS)
-        })
+        let batch = batches.get(*at);
+        batch.is_some_and(|batch| open <= batch.at_ns && batch.at_ns <= shut)
     };
     let before = offset(acks, (0..first).filter(near));
     let after = offset(acks, (last..batches.len()).filter(near));

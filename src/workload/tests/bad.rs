@@ -39,7 +39,6 @@ fn with(line: &str, instead: &str) -> String {
     GOOD.replace(line, instead)
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(&'static str, String)> {
     let strategy = "  runStrategy: Always";
     let label = "{virtproof.dev/ledger: raw}";
