@@ -65,7 +65,7 @@ impl World {
 }
 
 const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_secs(2);
 
 fn path(pvc: &str) -> String {
     format!("{VRS}/{pvc}")

@@ -315,3 +315,16 @@ fn flip(path: &Path) -> anyhow::Result<()> {
     *bytes.get_mut(middle).context("an empty file")? ^= 1;
     Ok(std::fs::write(path, bytes)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_guests_are_given_more_time_and_nothing_else() {
+        assert_eq!(patient("deadlines.ssh=8s"), "deadlines.ssh=96s");
+        for other in ["load.batch=16", "deadlines.ssh=1m", "objectives.rpo=8s"] {
+            assert_eq!(patient(other), other);
+        }
+    }
+}

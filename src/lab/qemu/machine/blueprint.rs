@@ -202,3 +202,22 @@ fn mac(text: &str) -> Result<[u8; 6], LaunchError> {
     }
     Ok(mac)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hardware_address_has_six_parts() {
+        assert_eq!(mac("02:0a:00:ff:1:2").ok(), Some([2, 10, 0, 255, 1, 2]));
+        for bad in [
+            "",
+            "02:0a:00:ff:01",
+            "02:0a:00:ff:01:02:03",
+            "02:0a:00:fg:01:02",
+        ] {
+            let error = mac(bad).expect_err(bad);
+            assert!(error.to_string().contains(bad), "{error}");
+        }
+    }
+}
