@@ -136,7 +136,7 @@ fn a_frozen_xfs_is_judged_by_its_own_rules() {
 }
 
 #[test]
-fn lost_and_skewed_writes_are_caught_on_a_real_kernel_too() {
+fn a_lost_write_is_caught_on_a_real_kernel_too() {
     let Some(_turn) = available() else { return };
     let dir = tempfile::tempdir().expect("folder");
     let (code, said) = virtproof(
@@ -151,16 +151,12 @@ fn lost_and_skewed_writes_are_caught_on_a_real_kernel_too() {
             "0",
             "--only",
             "drop-acked-write",
-            "--only",
-            "group-skew",
             "--out",
             "matrix",
         ],
     );
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("D1 as ordained"), "{said}");
-    // A kernel's writes become durable by the flush that follows, several at once.
-    assert!(said.contains("D3 as ordained"), "{said}");
 }
 
 #[test]
@@ -180,6 +176,8 @@ fn what_a_killed_run_leaves_behind_is_found_and_killed() {
         Command::new(env!("CARGO_BIN_EXE_virtproof"))
             .args(["run", "--lab", "--guests", "qemu", "--accel", "tcg"])
             .args(["--only", "boot.replicated", "--set", "workloads.0.count=1"])
+            // Nobody answers the clean-up any more, so it need not wait for long.
+            .args(["--set", "deadlines.cleanup=5s"])
             .args(["--out", "run", "--format", "json"])
             .current_dir(dir.path())
             .env("PATH", &tools)
