@@ -5,7 +5,7 @@ use std::process::Command;
 
 use virtproof::check::Verdicts;
 use virtproof::check::verdict::Status;
-use virtproof::scenario::catalogue::CATALOGUE;
+use virtproof::scenario::catalogue::catalogue;
 
 fn virtproof() -> Command {
     Command::new(env!("CARGO_BIN_EXE_virtproof"))
@@ -33,7 +33,7 @@ fn the_lab_run_passes_and_keeps_its_evidence() {
     let before = read(&out, "verdicts.json");
     let verdicts: Verdicts = serde_json::from_str(&before).expect("verdicts");
     assert_eq!(verdicts.overall, Status::Pass);
-    for spec in CATALOGUE {
+    for spec in catalogue() {
         for check in spec.checks {
             let judged = verdicts
                 .verdicts

@@ -8,11 +8,11 @@ use super::exit::Exit;
 use super::output::{columns, line, raw};
 use crate::check::{CATALOGUE as CHECKS, CheckSpec};
 use crate::lab::faults;
-use crate::scenario::catalogue::{CATALOGUE as SCENARIOS, Spec};
+use crate::scenario::catalogue::{Spec, catalogue as scenarios};
 
 pub(super) fn list(list: &List, format: Format) -> anyhow::Result<Exit> {
     if format == Format::Json {
-        let scenarios: Vec<_> = SCENARIOS.iter().map(scenario_json).collect();
+        let scenarios: Vec<_> = scenarios().map(scenario_json).collect();
         let checks: Vec<_> = CHECKS
             .iter()
             .map(|c| serde_json::json!({"id": c.id, "title": c.title}))
@@ -24,7 +24,7 @@ pub(super) fn list(list: &List, format: Format) -> anyhow::Result<Exit> {
         "SCENARIO",
         if list.sources { "SOURCES" } else { "PURPOSE" },
     ])];
-    for spec in SCENARIOS {
+    for spec in scenarios() {
         let text = if list.sources {
             spec.sources.join("; ")
         } else {

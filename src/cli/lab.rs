@@ -1,11 +1,13 @@
 //! `lab`: simulated sites, in this process or talked to over their control socket.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum as _;
 use tempfile::TempDir;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
@@ -188,20 +190,43 @@ async fn foreground(up: &LabUp, verbose: u8) -> anyhow::Result<Exit> {
     Ok(Exit::Pass)
 }
 
+/// The command line of the same lab in the foreground.
+fn again(up: &LabUp) -> Vec<OsString> {
+    let GuestArgs {
+        guests,
+        kernel,
+        initrd,
+        accel,
+        sessions_survive,
+    } = &up.guests;
+    let name = |value: Option<clap::builder::PossibleValue>| {
+        value.map_or_else(OsString::new, |value| value.get_name().into())
+    };
+    let mut line: Vec<OsString> = ["lab", "up"].map(OsString::from).to_vec();
+    let mut put = |option: &str, value: OsString| line.extend([option.into(), value]);
+    put("--dir", up.dir.clone().into());
+    put("--time-scale", up.time_scale.to_string().into());
+    put("--seed", up.seed.to_string().into());
+    put("--guests", name(guests.to_possible_value()));
+    put("--accel", name(accel.to_possible_value()));
+    for (option, file) in [("--kernel", kernel), ("--initrd", initrd)] {
+        if let Some(file) = file {
+            put(option, file.into());
+        }
+    }
+    if *sessions_survive {
+        line.push("--sessions-survive".into());
+    }
+    line
+}
+
 /// Starts this program again in the background and waits until its sites answer.
 async fn detach(up: &LabUp) -> anyhow::Result<Exit> {
     use tokio::io::{AsyncBufReadExt as _, BufReader};
     std::fs::create_dir_all(&up.dir)?;
     let log = up.dir.join("lab.log");
     let mut child = tokio::process::Command::new(std::env::current_exe()?)
-        .args(["lab", "up", "--dir"])
-        .arg(&up.dir)
-        .args([
-            "--time-scale",
-            &up.time_scale.to_string(),
-            "--seed",
-            &up.seed.to_string(),
-        ])
+        .args(again(up))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(std::fs::File::create(&log)?)
@@ -303,4 +328,38 @@ async fn plant(fault: LabFault) -> anyhow::Result<Exit> {
         },
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Accel, Cli, Lab as LabArgs, Verb};
+
+    fn parsed(line: impl IntoIterator<Item = OsString>) -> LabUp {
+        let line = std::iter::once("virtproof".into()).chain(line);
+        match Cli::try_parse_from(line).expect("a command line").verb {
+            Verb::Lab(LabArgs {
+                verb: LabVerb::Up(up),
+            }) => up,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_detached_lab_is_the_one_that_was_asked_for() {
+        let asked = "lab up --detach --dir d --seed 7 --time-scale 3 --guests qemu --accel tcg \
+                     --kernel k --initrd i --sessions-survive";
+        let up = parsed(again(&parsed(asked.split(' ').map(OsString::from))));
+        assert!(!up.detach && up.guests.sessions_survive);
+        assert_eq!((up.dir, up.seed), (PathBuf::from("d"), 7));
+        assert!((up.time_scale - 3.0).abs() < f64::EPSILON);
+        assert_eq!(
+            (up.guests.guests, up.guests.accel),
+            (GuestKind::Qemu, Accel::Tcg)
+        );
+        let files = (up.guests.kernel, up.guests.initrd);
+        assert_eq!(files, (Some("k".into()), Some("i".into())));
+    }
 }

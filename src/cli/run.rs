@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::args::{Format, Run};
+use super::args::{Format, GuestKind, Run};
 use super::exit::Exit;
 use super::lab::InProcess;
 use super::output::{columns, line, note};
@@ -17,7 +17,7 @@ use crate::{cluster, workload};
 
 /// Reads a plan with every name in it checked.
 fn load(path: &Path, sets: &[String]) -> Result<Loaded, RunError> {
-    let scenarios: Vec<&str> = catalogue::CATALOGUE.iter().map(|spec| spec.id).collect();
+    let scenarios: Vec<&str> = catalogue::catalogue().map(|spec| spec.id).collect();
     let templates = workload::names();
     let known = Known {
         scenarios: Some(&scenarios),
@@ -33,6 +33,11 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
         Some(seed) => seed,
         None => drawn()?,
     };
+    if !args.lab && args.guests.guests != GuestKind::Sim {
+        let why =
+            anyhow::anyhow!("--guests says what runs in a lab's VMs: give --lab, or leave it out");
+        return Err(RunError::usage(why).into());
+    }
     let sign_key = args.sign_key.as_deref().map(SignKey::load).transpose()?;
     let out = args.out.clone().unwrap_or_else(default_out);
     trace::start(verbose)?;

@@ -10,7 +10,7 @@ use super::seen::Seen;
 use super::word::Word;
 use crate::check::verdict::Status;
 use crate::lab::faults::{FaultSpec, Ordained};
-use crate::scenario::catalogue::CATALOGUE as SCENARIOS;
+use crate::scenario::catalogue::catalogue as scenarios;
 
 /// Checks that never fail by design: their alarm is a doubt. The stages of a recovery that do not
 /// add up say that the measurement is not to be trusted, not that the storage is.
@@ -47,7 +47,7 @@ impl std::fmt::Display for Gap {
 
 /// The checks that scenarios name.
 pub fn scenario_checks() -> BTreeSet<&'static str> {
-    SCENARIOS
+    scenarios()
         .iter()
         .flat_map(|spec| spec.checks)
         .copied()

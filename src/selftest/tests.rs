@@ -248,7 +248,7 @@ fn the_matrix_is_shown_as_recorded() {
 
 #[test]
 fn every_scenario_has_a_control_in_which_nothing_is_planted() {
-    for spec in crate::scenario::catalogue::CATALOGUE {
+    for spec in crate::scenario::catalogue::catalogue() {
         let clean = |row: &&FaultSpec| row.how == crate::lab::faults::How::Clean;
         let mut rows = faults().filter(clean);
         assert!(rows.any(|row| row.scenario == spec.id), "{}", spec.id);

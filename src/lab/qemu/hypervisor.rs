@@ -1,6 +1,6 @@
 //! What starts machines: QEMU on this host, the image that they boot, and how many there is room for.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -125,10 +125,5 @@ impl Hypervisor {
         // Unix sockets lie in it, whose paths are short.
         let short: String = guest.chars().take(16).collect();
         self.config.dir.join(format!("q{number}-{short}"))
-    }
-
-    /// Where the folders of all guests are.
-    pub fn dir(&self) -> &Path {
-        &self.config.dir
     }
 }

@@ -1,6 +1,7 @@
 //! The catalogue as data: what each scenario is for, what it needs, does, checks, and where the
 //! idea comes from. Documentation, `list`, `explain` and the runner all read this table.
 
+mod rows;
 mod steps;
 
 use globset::Glob;
@@ -99,252 +100,13 @@ impl Spec {
 const ALWAYS: &[&str] = &["D2", "D3", "D4", "D5", "D6", "D7", "O1", "O2", "O4", "G1"];
 
 /// The catalogue, in the order in which a reader should meet it.
-pub const CATALOGUE: &[Spec] = &[
-    Spec {
-        kind: Kind::BootReplicated,
-        id: "boot.replicated",
-        purpose: "a VM on replicated volumes boots, writes, restarts and still has every acknowledged write",
-        needs: &[Need::Replication],
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::Quiesce,
-            Step::Restart,
-            Step::ReadBack,
-            Step::SecondRead,
-            Step::Heal,
-        ],
-        checks: &[
-            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "O1", "O2", "O4", "G1",
-        ],
-        zero_loss: true,
-        sources: &[
-            "CNV: boot from a replicated volume",
-            "ocs-ci cnv workloads",
-            "kube-burner-ocp virt-density",
-        ],
-    },
-    Spec {
-        kind: Kind::RelocateZeroLoss,
-        id: "relocate.zero-loss",
-        purpose: "a planned move loses nothing: the guest writes until it is stopped, and every acknowledged write arrives",
-        needs: &[Need::Replication],
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::StopSource,
-            Step::Demote,
-            Step::HandOver,
-            Step::Promote,
-            Step::Recover,
-            Step::ReadBack,
-            Step::Heal,
-        ],
-        checks: &[
-            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2",
-            "O3", "O4", "O6", "G1",
-        ],
-        zero_loss: true,
-        sources: &[
-            "RamenDR: relocate (primary and secondary, promotion and demotion)",
-            "Ceph CSI: demote, promote",
-            "ocs-ci regional-dr relocate",
-        ],
-    },
-    Spec {
-        kind: Kind::FailoverNodeDown,
-        id: "failover.unplanned.node-down",
-        purpose: "the whole primary loses power under load; what the secondary recovers is a whole, ordered, recent prefix",
-        needs: &[Need::Replication, Need::PowerFault],
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::PowerOff,
-            Step::HandOver,
-            Step::Promote,
-            Step::Recover,
-            Step::ReadBack,
-            Step::Heal,
-        ],
-        checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O3",
-            "O4", "O6", "G1",
-        ],
-        zero_loss: false,
-        sources: &[
-            "RamenDR: failover",
-            "Ceph CSI: force promote",
-            "CNV: VM failover",
-            "ocs-ci regional-dr, all nodes off",
-        ],
-    },
-    Spec {
-        kind: Kind::FailoverPrimaryUp,
-        id: "failover.unplanned.primary-up",
-        purpose: "the secondary takes over while the primary lives; the old guest is kept from writing before the new one does",
-        needs: &[Need::Replication],
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::Fence,
-            Step::HandOver,
-            Step::Promote,
-            Step::Recover,
-            Step::ReadBack,
-            Step::Heal,
-        ],
-        checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "O1", "O2",
-            "O3", "O4", "O6", "G1",
-        ],
-        zero_loss: false,
-        sources: &[
-            "RamenDR: failover and fencing",
-            "csi-addons: NetworkFence",
-            "Ceph CSI: force promote",
-            "ocs-ci regional-dr, primary up",
-        ],
-    },
-    Spec {
-        kind: Kind::FailbackResync,
-        id: "failback.resync",
-        purpose: "after a failover the old primary gives up what the new one never saw, becomes the replica, and everything goes home without loss",
-        needs: &[Need::Replication],
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::Fence,
-            Step::HandOver,
-            Step::Promote,
-            Step::Recover,
-            Step::ReadBack,
-            Step::Serve,
-            Step::Unfence,
-            Step::Reprotect,
-            Step::StopSource,
-            Step::Demote,
-            Step::Promote,
-            Step::Return,
-            Step::ReadBack,
-            Step::Heal,
-        ],
-        checks: &[
-            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "S3",
-            "O1", "O2", "O3", "O4", "O5", "O6", "G1",
-        ],
-        zero_loss: false,
-        sources: &[
-            "RamenDR: failover, then relocate to the preferred cluster",
-            "Ceph CSI: demote and resync of a diverged image",
-            "ocs-ci regional-dr failback",
-        ],
-    },
-    Spec {
-        kind: Kind::MigrateUnderLoad,
-        id: "migrate.under-load",
-        purpose: "a VM that writes is live-migrated: it stands still no longer than allowed, lives on as one, and keeps every acknowledged write",
-        needs: &[Need::Replication, Need::LiveMigration],
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::Migrate,
-            Step::Quiesce,
-            Step::ReadBack,
-            Step::Heal,
-        ],
-        checks: &[
-            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "M1", "M2", "M3", "O1", "O2", "O4", "G1",
-        ],
-        zero_loss: true,
-        sources: &[
-            "kube-burner-ocp virt-migration, which looks at neither data nor blackout",
-            "kubevirt#15373, kubevirt#16622: two live virt-launchers after a migration",
-            "openshift-virtualization-tests: migration under I/O",
-        ],
-    },
-    Spec {
-        kind: Kind::FreezeCoversReplica,
-        id: "recipe.freeze-covers-replica",
-        purpose: "a replica that was synced inside a freeze comes back with clean file systems and exactly what they held then",
-        needs: &[Need::Replication, Need::PowerFault],
-        // The first freeze shows that the guest lives on; the primary is lost inside the second, so that
-        // no later sync can take the place of the one inside it.
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::Freeze,
-            Step::Capture,
-            Step::Thaw,
-            Step::Freeze,
-            Step::Capture,
-            Step::PowerOff,
-            Step::HandOver,
-            Step::Promote,
-            Step::Recover,
-            Step::Look,
-            Step::ReadBack,
-            Step::Heal,
-        ],
-        // Looking lengthens the outage, so nothing is said of the RTO.
-        checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "S1", "A1", "A2", "A3", "A4", "O1",
-            "O2", "O3", "O4", "O6", "G1",
-        ],
-        zero_loss: false,
-        sources: &[
-            "RamenDR: Recipe hooks and capture",
-            "KubeVirt: freeze and unfreeze, virt-freezer",
-            "Linux: fsfreeze, ext4 and XFS log recovery",
-        ],
-    },
-    Spec {
-        kind: Kind::CrashBaseline,
-        id: "recipe.crash-baseline",
-        purpose: "without a freeze the file systems come back as after a power cut: journals are replayed and nothing is damaged",
-        needs: &[Need::Replication, Need::PowerFault],
-        steps: &[
-            Step::Provision,
-            Step::Seed,
-            Step::Baseline,
-            Step::Load,
-            Step::PowerOff,
-            Step::HandOver,
-            Step::Promote,
-            Step::Recover,
-            Step::Look,
-            Step::ReadBack,
-            Step::Heal,
-        ],
-        checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "S1", "A3", "O1", "O2", "O3", "O4",
-            "O6", "G1",
-        ],
-        zero_loss: false,
-        sources: &[
-            "RamenDR: Recipe without hooks",
-            "ocs-ci regional-dr, all nodes off",
-            "Linux: ext4 and XFS log recovery",
-        ],
-    },
-];
+pub fn catalogue() -> impl Iterator<Item = &'static Spec> {
+    rows::ALL.iter().copied().flatten()
+}
 
 /// The row of a scenario by id.
 pub fn by_id(id: &str) -> Option<&'static Spec> {
-    CATALOGUE.iter().find(|spec| spec.id == id)
+    catalogue().find(|spec| spec.id == id)
 }
 
 /// The scenarios that the plan's ids and globs name, each once, in the plan's order; within a glob
@@ -356,14 +118,14 @@ pub fn select(patterns: &[String]) -> Result<Vec<&'static Spec>, String> {
             .map_err(|error| error.to_string())?
             .compile_matcher();
         let mut any = false;
-        for spec in CATALOGUE.iter().filter(|spec| glob.is_match(spec.id)) {
+        for spec in catalogue().filter(|spec| glob.is_match(spec.id)) {
             any = true;
             if chosen.iter().all(|c| c.kind != spec.kind) {
                 chosen.push(spec);
             }
         }
         if !any {
-            let known: Vec<_> = CATALOGUE.iter().map(|spec| spec.id).collect();
+            let known: Vec<_> = catalogue().map(|spec| spec.id).collect();
             return Err(format!(
                 "`{pattern}` matches no scenario; there are {}",
                 known.join(", ")
@@ -379,7 +141,7 @@ mod tests {
 
     #[test]
     fn every_scenario_judges_the_image_and_cleans_up() {
-        for spec in CATALOGUE {
+        for spec in catalogue() {
             for check in ALWAYS {
                 assert!(spec.checks.contains(check), "{} lacks {check}", spec.id);
             }
@@ -399,7 +161,7 @@ mod tests {
 
     #[test]
     fn zero_loss_is_owed_by_exactly_the_scenarios_that_force_nothing() {
-        for spec in CATALOGUE {
+        for spec in catalogue() {
             assert_eq!(spec.zero_loss, !is_forced(spec), "{}", spec.id);
             assert!(
                 !spec.zero_loss || spec.checks.contains(&"D1"),
@@ -411,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_promotion_has_a_demotion_or_a_dead_peer_before_it() {
-        for spec in CATALOGUE {
+        for spec in catalogue() {
             let mut laid_open = false;
             for step in spec.steps {
                 match step {
@@ -434,7 +196,7 @@ mod tests {
         let text = crate::plan::LAB.replace("  volumeSnapshotClass: lab-snapshot\n", "");
         let without = crate::plan::parse(&text, "plan.yaml", dir, &known).expect("a plan");
         let mut fewer = 0;
-        for spec in CATALOGUE {
+        for spec in catalogue() {
             assert_eq!(spec.steps_in(&with), spec.steps);
             assert_eq!(spec.checks_in(&with), spec.checks);
             let steps = spec.steps_in(&without.plan);

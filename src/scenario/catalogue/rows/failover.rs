@@ -1,0 +1,101 @@
+//! Unplanned moves to the other site, and the way home.
+
+use super::super::{Kind, Need, Spec, Step};
+
+/// The rows.
+pub(super) const ROWS: &[Spec] = &[
+    Spec {
+        kind: Kind::FailoverNodeDown,
+        id: "failover.unplanned.node-down",
+        purpose: "the whole primary loses power under load; what the secondary recovers is a whole, ordered, recent prefix",
+        needs: &[Need::Replication, Need::PowerFault],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::PowerOff,
+            Step::HandOver,
+            Step::Promote,
+            Step::Recover,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O3",
+            "O4", "O6", "G1",
+        ],
+        zero_loss: false,
+        sources: &[
+            "RamenDR: failover",
+            "Ceph CSI: force promote",
+            "CNV: VM failover",
+            "ocs-ci regional-dr, all nodes off",
+        ],
+    },
+    Spec {
+        kind: Kind::FailoverPrimaryUp,
+        id: "failover.unplanned.primary-up",
+        purpose: "the secondary takes over while the primary lives; the old guest is kept from writing before the new one does",
+        needs: &[Need::Replication],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::Fence,
+            Step::HandOver,
+            Step::Promote,
+            Step::Recover,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "O1", "O2",
+            "O3", "O4", "O6", "G1",
+        ],
+        zero_loss: false,
+        sources: &[
+            "RamenDR: failover and fencing",
+            "csi-addons: NetworkFence",
+            "Ceph CSI: force promote",
+            "ocs-ci regional-dr, primary up",
+        ],
+    },
+    Spec {
+        kind: Kind::FailbackResync,
+        id: "failback.resync",
+        purpose: "after a failover the old primary gives up what the new one never saw, becomes the replica, and everything goes home without loss",
+        needs: &[Need::Replication],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Baseline,
+            Step::Load,
+            Step::Fence,
+            Step::HandOver,
+            Step::Promote,
+            Step::Recover,
+            Step::ReadBack,
+            Step::Serve,
+            Step::Unfence,
+            Step::Reprotect,
+            Step::StopSource,
+            Step::Demote,
+            Step::Promote,
+            Step::Return,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "S2", "S3",
+            "O1", "O2", "O3", "O4", "O5", "O6", "G1",
+        ],
+        zero_loss: false,
+        sources: &[
+            "RamenDR: failover, then relocate to the preferred cluster",
+            "Ceph CSI: demote and resync of a diverged image",
+            "ocs-ci regional-dr failback",
+        ],
+    },
+];

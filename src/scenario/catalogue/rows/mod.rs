@@ -1,0 +1,18 @@
+//! The rows of the catalogue, a file per family.
+
+use super::Spec;
+
+mod boot;
+mod failover;
+mod migrate;
+mod recipe;
+mod relocate;
+
+/// All rows by family, in the order in which a reader should meet them.
+pub(super) const ALL: &[&[Spec]] = &[
+    boot::ROWS,
+    relocate::ROWS,
+    failover::ROWS,
+    migrate::ROWS,
+    recipe::ROWS,
+];
