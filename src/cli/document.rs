@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::exit::Exit;
 use crate::check::CATALOGUE as CHECKS;
 use crate::lab::faults::table;
-use crate::scenario::catalogue::catalogue as scenarios;
+use crate::scenario::catalogue;
 
 /// The whole page.
 pub fn catalogue() -> String {
@@ -23,7 +23,7 @@ pub fn catalogue() -> String {
 
 fn scenarios(out: &mut String) -> std::fmt::Result {
     writeln!(out, "\n## Scenarios")?;
-    for spec in scenarios() {
+    for spec in catalogue::catalogue() {
         let steps: Vec<_> = spec.steps.iter().map(|s| s.name()).collect();
         writeln!(out, "\n### `{}`\n\n{}.\n", spec.id, spec.purpose)?;
         writeln!(out, "- steps: {}", steps.join(", "))?;

@@ -48,7 +48,6 @@ impl std::fmt::Display for Gap {
 /// The checks that scenarios name.
 pub fn scenario_checks() -> BTreeSet<&'static str> {
     scenarios()
-        .iter()
         .flat_map(|spec| spec.checks)
         .copied()
         .collect()

@@ -15,7 +15,7 @@ use super::snapshots::Kept;
 use super::strike::{Strike, is_load};
 use super::{Code, Config, Status};
 use crate::history::event::Site;
-use crate::lab::faults::Board;
+use crate::lab::faults::{Board, Fault};
 use crate::lab::world::{self, PAGE};
 
 /// Linux `EIO`, which a guest sees on a fenced or powered-off path.
