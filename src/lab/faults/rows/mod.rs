@@ -18,6 +18,10 @@ const NODE_DOWN: &str = "failover.unplanned.node-down";
 const PRIMARY_UP: &str = "failover.unplanned.primary-up";
 const FAILBACK: &str = "failback.resync";
 const MIGRATE: &str = "migrate.under-load";
+const DRAIN: &str = "migrate.drain";
+const ABORT: &str = "migrate.abort";
+const ACROSS: &str = "migrate.during-sync";
+const MASS: &str = "migrate.mass";
 const FREEZE: &str = "recipe.freeze-covers-replica";
 const CRASH: &str = "recipe.crash-baseline";
 

@@ -31,7 +31,7 @@ pub(in crate::lab) use life::Devices;
 use life::Life;
 pub use report::{AgentReport, FileSystem};
 use travel::Journey;
-pub use travel::MoveError;
+pub use travel::{Limits, MoveError};
 
 /// How long virt-api dials a guest.
 const DIAL: Duration = Duration::from_secs(10);
