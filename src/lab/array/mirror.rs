@@ -15,7 +15,7 @@ use super::image::{Image, Mirror, Point, SyncInfo, Write, bound};
 use super::pages::{Page, Pages};
 use super::strike::{Skew, carries_load, slowdown};
 use crate::history::event::Site;
-use crate::lab::faults::{Fault, Moment};
+use crate::lab::faults::Moment;
 use crate::lab::world::PAGE;
 
 /// Mirror snapshots kept for a peer that cannot be reached; RBD keeps five and unlinks older ones.

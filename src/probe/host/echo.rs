@@ -24,8 +24,11 @@ use crate::history::recorder::Recorder;
 use crate::probe::echo::NUMBER;
 use crate::probe::remote::Remote;
 
-/// How often a number is sent: the resolution of the whole.
+/// How often a number is sent: the resolution of the whole. Observers that work side by side send so
+/// often together, but each …
 const EVERY: Duration = Duration::from_millis(2);
+/// … this often at least.
+const SELDOM: Duration = Duration::from_millis(50);
 /// After so long a silence another stream is tried beside the one that is silent.
 const SUSPECT: Duration = Duration::from_millis(300);
 /// One attempt at another stream is given up after this long.
@@ -57,17 +60,19 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Begins to observe; returns once the first echo has come.
+    /// Begins to observe as one of `observers` side by side; returns once the first echo has come.
     pub(super) async fn start(
         reach: Arc<Mutex<Reach>>,
         remote: Remote,
         recorder: Recorder,
+        observers: u32,
         deadline: &Deadline,
     ) -> Result<Self, ProbeError> {
         let stop = deadline.cancel().child_token();
         let way = Way {
             reach,
             remote,
+            every: (EVERY * observers.max(1)).min(SELDOM),
             sent: Arc::default(),
             stop: stop.clone(),
         };
@@ -91,6 +96,7 @@ impl Echo {
 struct Way {
     reach: Arc<Mutex<Reach>>,
     remote: Remote,
+    every: Duration,
     sent: Arc<AtomicU64>,
     stop: CancellationToken,
 }
@@ -132,7 +138,8 @@ impl Way {
             ..
         } = streams;
         let answered = Arc::<AtomicU64>::default();
-        let asking = ask(stdin, Arc::clone(&self.sent), Arc::clone(&answered));
+        let counts = (Arc::clone(&self.sent), Arc::clone(&answered));
+        let asking = ask(stdin, self.every, counts);
         let mut line = Line {
             _shell: shell,
             _guard: guard,
@@ -166,8 +173,12 @@ impl Line {
 }
 
 /// Sends numbers until the stream takes no more.
-async fn ask(mut stdin: impl AsyncWrite + Unpin, sent: Arc<AtomicU64>, answered: Arc<AtomicU64>) {
-    let mut pace = interval(EVERY);
+async fn ask(
+    mut stdin: impl AsyncWrite + Unpin,
+    every: Duration,
+    (sent, answered): (Arc<AtomicU64>, Arc<AtomicU64>),
+) {
+    let mut pace = interval(every);
     pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut own: u64 = 0;
     loop {
@@ -262,7 +273,7 @@ async fn watch(way: Way, line: Line, recorder: Recorder) -> Echoes {
     let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Echoes {
         from_ns,
-        interval_ns: ns(EVERY),
+        interval_ns: ns(way.every),
         sent: way.sent.load(Ordering::Relaxed),
         answered: answered + line.map_or(0, |line| line.answered.load(Ordering::Relaxed)),
         longest_ns: ns(silences.longest),
