@@ -65,6 +65,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .at(Place::Controller, Phase::Migration)
     .seen_in(DRAIN)
+    .plan(&["deadlines.ssh=8s"])
     .fires(&["M2"])
     .sources(&["KubeVirt: the eviction webhook is ignored where it does not answer"]),
     FaultSpec::lab(
@@ -101,6 +102,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Controller, Phase::Migration)
     .seen_in(ABORT)
     .plan(&["deadlines.ssh=8s"])
+    .simulated_only()
     .fires(&["M2"]),
     FaultSpec::lab(
         Fault::MoveStopsSync,

@@ -107,7 +107,10 @@ pub(in crate::lab::vm) fn broke(
     let mut moved = false;
     if let Some(domain) = domain.filter(|domain| !domain.ended() && broken.is_abort()) {
         if ctx.board.armed(Fault::FailedButMoved) {
-            moved = land(ctx, &vmi, &domain)?.is_some();
+            if let Some(from) = land(ctx, &vmi, &domain)? {
+                ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
+                moved = true;
+            }
         }
         if ctx.board.armed(Fault::AbortLeavesTwo) {
             for open in domain.attached() {
