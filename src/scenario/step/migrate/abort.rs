@@ -111,9 +111,16 @@ async fn spoiled(
         Ok::<_, anyhow::Error>(())
     };
     let following = follow::follow(world, member, asked.clone(), &uid, &deadline);
-    let (spoilt, end) = tokio::join!(spoil, following);
+    tokio::pin!(spoil, following);
+    let end = tokio::select! {
+        // It was over before it could be hit, which the history tells.
+        end = &mut following => end,
+        spoilt = &mut spoil => match spoilt {
+            Ok(()) => following.await,
+            Err(error) => Err(error),
+        },
+    };
     boot::state(world, member, member.site).await?;
-    spoilt?;
     end?;
     arrive::arrived(world, member, prober)
         .await

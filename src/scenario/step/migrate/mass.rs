@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::{join_all, try_join_all};
+use tokio::time::Instant;
 
 use super::{ask, ended, migratable, watch, writer};
 use crate::history::event::MigrationFact;
@@ -29,7 +30,7 @@ pub(in crate::scenario) async fn mass(
         watch::watch(world, member, writer(member)?, observers).await
     });
     let mut echoes = try_join_all(ready).await?;
-    let moved = all(world, members).await?;
+    let moved = all(world, members).await;
     for ((member, echo), moved) in members.iter_mut().zip(echoes.drain(..)).zip(moved) {
         watch::watched(world, member, writer(member)?, echo).await?;
         if let Err(error) = moved {
@@ -39,26 +40,29 @@ pub(in crate::scenario) async fn mass(
     Ok(())
 }
 
-/// Asks for every migration, one after the other at the plan's pace, and follows all of them. An
-/// error here means that they could not even be asked for.
-async fn all(world: &World, members: &[Member]) -> anyhow::Result<Vec<anyhow::Result<()>>> {
+/// Asks for every migration at the plan's pace and follows each to its end.
+async fn all(world: &World, members: &[Member]) -> Vec<anyhow::Result<()>> {
     let every = Duration::from_secs(1) / world.plan.migration().qps.max(1);
-    let mut pace = tokio::time::interval(every);
-    let deadline = world.deadline(world.plan.deadlines().transition);
-    let mut asked = Vec::new();
-    for member in members {
-        pace.tick().await;
-        let fact = MigrationFact {
-            name: fit_name(&member.subject.vm, "m1"),
-            ..MigrationFact::default()
-        };
-        let uid = ask(world, member, &fact)
-            .await
-            .with_context(|| format!("asking for the migration of {}", member.name()))?;
-        asked.push((member, fact, uid));
-    }
-    let ends = asked.into_iter().map(async |(member, fact, uid)| {
-        ended(world, member, writer(member)?, fact, &uid, &deadline).await
+    // The least that a node lets out at a time is two; the others wait for their turn.
+    let rounds = u32::try_from(members.len().div_ceil(2)).unwrap_or(u32::MAX);
+    let deadline = world.deadline(world.plan.deadlines().transition.saturating_mul(rounds));
+    let mut turn = Instant::now();
+    let moves = members.iter().map(|member| {
+        let at = turn;
+        turn += every;
+        let deadline = &deadline;
+        async move {
+            // The pace is what is asked for, not a stand-in for a condition.
+            tokio::time::sleep_until(at).await;
+            let fact = MigrationFact {
+                name: fit_name(&member.subject.vm, "m1"),
+                ..MigrationFact::default()
+            };
+            let uid = ask(world, member, &fact)
+                .await
+                .context("asking for its migration")?;
+            ended(world, member, writer(member)?, fact, &uid, deadline).await
+        }
     });
-    Ok(join_all(ends).await)
+    join_all(moves).await
 }
