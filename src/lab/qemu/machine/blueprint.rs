@@ -32,6 +32,8 @@ pub(super) struct Slot {
 pub(super) struct Blueprint {
     pub(super) launch: Launch,
     pub(super) slots: Vec<Slot>,
+    /// Name of the volume that it boots from, if it is one.
+    pub(super) root: Option<String>,
     pub(super) seed: Arc<dyn Disk>,
     /// Whether an operating system comes up.
     pub(super) boots: bool,
@@ -94,11 +96,13 @@ impl Blueprint {
                 mac: mac(&spec.mac)?,
             }),
             agent: true,
+            clock_off: spec.planted.clock_off() / 1_000_000_000,
             begin: Begin::Running,
         };
         Ok(Self {
             launch,
             slots: slots(spec),
+            root: spec.root_volume.clone(),
             seed: Arc::new(SeedDisk::new(told(spec, os.as_ref())?)),
             boots: os.is_some(),
         })

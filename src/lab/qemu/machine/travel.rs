@@ -58,6 +58,8 @@ impl Machine {
                 target: None,
             });
         }
+        let root = self.blueprint.root.as_deref();
+        let devices = self.striker.watch(&devices, root);
         let moved = self.travel(&devices, abort).await;
         lock(&self.journey).take();
         moved
