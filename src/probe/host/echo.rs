@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::deploy::Reach;
 use super::error::ProbeError;
 use super::link::{at, pause};
+use super::progress::{LinkState, Progress};
 use crate::cluster::Deadline;
 use crate::guest::{Patience, Shell, Streams};
 use crate::history::recorder::Recorder;
@@ -31,8 +33,9 @@ const EVERY: Duration = Duration::from_millis(2);
 const SELDOM: Duration = Duration::from_millis(50);
 /// After so long a silence another stream is tried beside the one that is silent.
 const SUSPECT: Duration = Duration::from_millis(300);
-/// One attempt at another stream is given up after this long.
-const ATTEMPT: Duration = Duration::from_secs(5);
+/// One attempt at another stream is given up after this long. A guest whose instructions are emulated
+/// takes seconds for a login, and one that is given up half-way costs it as much as one that is not.
+const ATTEMPT: Duration = Duration::from_secs(20);
 /// So many numbers may be on the way: a stream that is stuck gains nothing from more.
 const ON_THE_WAY: u64 = 500;
 
@@ -64,6 +67,7 @@ impl Echo {
     pub(super) async fn start(
         reach: Arc<Mutex<Reach>>,
         remote: Remote,
+        probe: watch::Receiver<Progress>,
         recorder: Recorder,
         observers: u32,
         deadline: &Deadline,
@@ -73,13 +77,14 @@ impl Echo {
             reach,
             remote,
             every: (EVERY * observers.max(1)).min(SELDOM),
+            probe,
             sent: Arc::default(),
             stop: stop.clone(),
         };
         let first = || "no echo yet".to_owned();
         let dialed = async { Ok(way.dial().await) };
         let line = crate::guest::within(deadline, "the first echo", first, dialed).await?;
-        let task = AbortOnDropHandle::new(tokio::spawn(watch(way, line, recorder)));
+        let task = AbortOnDropHandle::new(tokio::spawn(observe(way, line, recorder)));
         Ok(Self { stop, task })
     }
 
@@ -97,6 +102,8 @@ struct Way {
     reach: Arc<Mutex<Reach>>,
     remote: Remote,
     every: Duration,
+    /// How the probe's own stream fares.
+    probe: watch::Receiver<Progress>,
     sent: Arc<AtomicU64>,
     stop: CancellationToken,
 }
@@ -124,6 +131,21 @@ impl Way {
             }
             pause(waits.next().unwrap_or(ATTEMPT)).await;
         }
+    }
+
+    /// Makes a stream in place of one that broke. What broke it breaks the probe's too, and a guest of
+    /// one slow processor is not to do two key exchanges at once: the acks come first.
+    async fn dial_anew(&self) -> Line {
+        pause(SUSPECT).await;
+        let mut probe = self.probe.clone();
+        let heard = probe.wait_for(|probe| matches!(probe.link, LinkState::Up));
+        match timeout(ATTEMPT, heard).await {
+            Ok(Ok(_up)) => {}
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!("the probe's stream is not up, which echoes do not need");
+            }
+        }
+        self.dial().await
     }
 
     async fn once(&self) -> Result<Line, ProbeError> {
@@ -236,7 +258,7 @@ impl Silences {
 }
 
 /// Listens until told to stop, on a new stream wherever the old one falls silent.
-async fn watch(way: Way, line: Line, recorder: Recorder) -> Echoes {
+async fn observe(way: Way, line: Line, recorder: Recorder) -> Echoes {
     let from_ns = recorder.now_ns();
     let mut silences = Silences::from(Instant::now());
     let mut answered = 0;
@@ -250,7 +272,7 @@ async fn watch(way: Way, line: Line, recorder: Recorder) -> Echoes {
                 Some(0) => {
                     answered += line.take().map_or(0, |gone| gone.answered.load(Ordering::Relaxed));
                     silences.broken = true;
-                    dial.get_or_insert_with(|| Box::pin(way.dial()));
+                    dial.get_or_insert_with(|| Box::pin(way.dial_anew()));
                 }
                 Some(_) => {
                     silences.end(Instant::now());

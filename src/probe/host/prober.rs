@@ -314,6 +314,7 @@ impl Prober {
         Echo::start(
             Arc::clone(&self.reach),
             remote,
+            self.progress.subscribe(),
             self.recorder.clone(),
             observers,
             deadline,

@@ -72,6 +72,8 @@ impl Machine {
                 target: None,
             });
         }
+        let root = self.blueprint.root.as_deref();
+        let devices = self.striker.watch(&devices, root);
         let moved = self.travel(&devices, abort, limits).await;
         lock(&self.journey).take();
         moved
