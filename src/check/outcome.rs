@@ -112,19 +112,20 @@ fn running(case: &Case<'_>) -> Result<u64, Option<String>> {
 }
 
 /// Boots where the scenario's kind says there are some, and none where a VM must live on: read-backs
-/// by the same kernel could come from its cache, a new kernel after a migration is a crash.
+/// by the same kernel could come from its cache, a new kernel after a migration is a crash. A VM that
+/// is read back on the other site was started there.
 fn boots(case: &Case<'_>) -> Option<String> {
     let family = case.trial.scenario.split('.').next().unwrap_or_default();
-    let fresh = match family {
-        "migrate" => false,
-        "boot" | "relocate" | "failover" | "failback" => true,
-        _ => return None,
-    };
     let lives: Vec<&Incarnation> = case.incarnations().collect();
     let last = lives.iter().rfind(|life| life.purpose == Purpose::Verify)?;
     let before = lives
         .iter()
         .rfind(|life| life.purpose == Purpose::Load && life.seq < last.seq)?;
+    let fresh = match family {
+        "migrate" => before.site != last.site,
+        "boot" | "relocate" | "failover" | "failback" => true,
+        _ => return None,
+    };
     let same = before.identity.boot_id == last.identity.boot_id;
     (same == fresh).then(|| {
         let word = if fresh {

@@ -30,18 +30,18 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
     let mut spans = Vec::new();
     for subject in case.trial.subjects {
         let one = Case::new(case.plan, case.history, case.trial, subject);
-        let moves = moves(&one);
-        let last = moves.last().and_then(|moved| Some((moved, moved.end?.1)));
+        let all = moves(&one);
+        let last = all.last().and_then(|last| Some((last, last.end?.1)));
         let span = match last {
             None => {
                 out.push(format!("{subject}: no migration of it came to an end"));
                 ENDLESS
             }
-            Some((moved, fact)) if fact.failed || fact.phase == "Failed" => {
-                out.push(format!("{subject}: migration {} failed", moved.name));
+            Some((last, fact)) if fact.failed || fact.phase == "Failed" => {
+                out.push(format!("{subject}: migration {} failed", last.name));
                 ENDLESS
             }
-            Some((moved, _)) => match blackout::bracket(&one, moved) {
+            Some((last, _)) => match blackout::bracket(&one, last) {
                 Some((low, high)) => Span { low, high },
                 None => {
                     unheard.push(format!("{subject}: no write of it was heard afterwards"));

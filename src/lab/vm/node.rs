@@ -13,7 +13,7 @@ use super::guest::Guest;
 use super::keys::{POD, VMI, items, phase};
 use super::site::{Ctx, Key, Work, key, settle};
 use super::{Guests, linger, real};
-use super::{report, schedule, vmi};
+use super::{report, schedule};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::{Fault, Moment};
@@ -445,36 +445,8 @@ pub(super) fn guest_asks(ctx: &Ctx, uid: &str, request: Request) -> Result<(), A
             Ok(())
         }
         Request::Off { clean } => stopped(ctx, uid, clean),
-        Request::IoError => paused_by_error(ctx, &domain),
+        Request::IoError => report::paused_by_error(ctx, &domain),
     }
-}
-
-/// QEMU stopped the virtual CPUs because a disk failed and its error policy says so.
-fn paused_by_error(ctx: &Ctx, domain: &Domain) -> Result<(), ApiError> {
-    let (namespace, name) = &domain.vmi;
-    let Some(vmi) = ctx.store.get(VMI, namespace, name) else {
-        return Ok(());
-    };
-    vmi::modify(ctx, &vmi, |vmi| {
-        condition::set(
-            vmi,
-            &Condition {
-                kind: "Paused",
-                status: true,
-                reason: "PausedIOError",
-                message: "VMI was paused, low-level IO error detected",
-                times: Times::Both,
-            },
-        );
-    })?;
-    ctx.event(
-        &vmi,
-        "Warning",
-        "IOerror",
-        "VM Paused due to IO error at the volume",
-        HANDLER,
-    );
-    Ok(())
 }
 
 /// Boots the guest of a domain again: after a clean shutdown, or hard.

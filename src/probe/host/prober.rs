@@ -298,6 +298,20 @@ impl Prober {
         self.wait(deadline, waiting_for, done).await
     }
 
+    /// Waits until the writers have told of the lease of every volume once more: who else wrote to it
+    /// until now would show.
+    pub async fn leases_from_now(&self, deadline: &Deadline) -> Result<(), ProbeError> {
+        let before = self.progress.borrow().leases.clone();
+        let volumes = self.config.volumes.len();
+        let done = |p: &Progress| {
+            let anew = p.leases.iter();
+            let anew = anew.filter(|(volume, told)| before.get(volume) < Some(*told));
+            (anew.count() >= volumes).then_some(())
+        };
+        self.wait(deadline, "a look at every lease from now on", done)
+            .await
+    }
+
     /// The guest went on elsewhere: it is to be reached like this from now on. The present stream is
     /// given up, for one to an address that nobody has any more may stay silent for long.
     pub fn reach_anew(&self, reach: Reach) {

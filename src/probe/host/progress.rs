@@ -69,6 +69,8 @@ pub struct Progress {
     pub loaded: bool,
     /// When the last ack of each of them was received, by writer.
     pub heard_of: BTreeMap<u32, u64>,
+    /// How often each volume's lease, read again by its writer, was told of.
+    pub leases: BTreeMap<u8, u64>,
     /// Writes whose effect is unknown because they failed, and the last error number.
     pub unknown: u64,
     /// The error number of the last of them.
@@ -95,6 +97,7 @@ impl Default for Progress {
             first_canary_recv_ns: None,
             loaded: false,
             heard_of: BTreeMap::new(),
+            leases: BTreeMap::new(),
             unknown: 0,
             last_errno: None,
             stopped: None,
@@ -150,6 +153,9 @@ impl Progress {
                 self.stopped = Some(Stopped { issued, last_rank });
             }
             FromGuest::Failed(said) => self.failed = Some(said),
+            FromGuest::Lease(lease) if lease.reads > 0 => {
+                *self.leases.entry(lease.volume).or_default() += 1;
+            }
             // Signs of life carry no number, and scans travel on their own stream.
             FromGuest::Alive { .. }
             | FromGuest::Lease(_)

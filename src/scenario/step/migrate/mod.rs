@@ -68,7 +68,12 @@ pub(super) async fn across(world: &World, member: &mut Member) -> anyhow::Result
                 (newest, syncs) = (point, syncs + 1);
             }
         }
-        Ok(())
+        // Nobody will stop the writers in order, which would tell of the leases too.
+        let deadline = world.deadline(world.plan.deadlines().ssh);
+        prober
+            .leases_from_now(&deadline)
+            .await
+            .context("a look at the leases after the last move")
     })
     .await
 }
