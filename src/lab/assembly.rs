@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +82,10 @@ impl Lab {
         let clock = LabClock::new(config.time_scale);
         let board = Arc::new(Board::default());
         let array_config = array::Config {
+            promote_stall: promote_stall(
+                matches!(config.guests, Guests::Real(_)),
+                config.time_scale,
+            ),
             seed: config.seed,
             ..array::Config::default()
         };
@@ -286,6 +291,18 @@ async fn one_site(
         kubevirt,
         kubeconfig,
     })
+}
+
+/// Lab time that the fault `promote-stalls` holds a promotion. Beside real guests, whose recovery is granted
+/// minutes, it has to last minutes too.
+pub(crate) fn promote_stall(real: bool, time_scale: f64) -> Duration {
+    const BESIDE_REAL_GUESTS: f64 = 360.0;
+    if real {
+        let long = Duration::try_from_secs_f64(BESIDE_REAL_GUESTS * time_scale);
+        long.unwrap_or(Duration::MAX)
+    } else {
+        array::Config::default().promote_stall
+    }
 }
 
 /// Tokens and the control socket are for their owner only.

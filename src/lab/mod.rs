@@ -16,5 +16,7 @@ pub mod storage;
 pub mod vm;
 pub mod world;
 
+#[cfg(test)]
+pub(crate) use assembly::promote_stall;
 pub use assembly::{Lab, LabConfig, LabError};
 pub use vm::Guests;

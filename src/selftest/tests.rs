@@ -169,6 +169,21 @@ fn the_wrong_stage_is_not_the_right_stage() {
 }
 
 #[test]
+fn a_stalled_promotion_outlasts_the_objective_and_ends_before_the_deadline() {
+    let dir = std::path::Path::new(".");
+    let known = crate::plan::Known::nothing();
+    for (real, loaded) in [
+        (false, crate::plan::lab_with(dir, &[], &known)),
+        (true, crate::plan::lab_qemu_with(dir, &[], &known)),
+    ] {
+        let plan = loaded.expect("the lab's plan").plan;
+        let stall = crate::lab::promote_stall(real, 60.0) / 60;
+        assert!(Some(stall) > plan.objectives().rto, "{stall:?}");
+        assert!(stall < plan.deadlines().transition, "{stall:?}");
+    }
+}
+
+#[test]
 fn every_entry_of_the_catalogues_stands_in_a_row() {
     let known: Vec<&str> = faults().flat_map(|row| row.entries).copied().collect();
     let numbers = (1..=53).map(|n| n.to_string());

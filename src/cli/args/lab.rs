@@ -20,7 +20,7 @@ pub struct GuestArgs {
     /// proves nothing.
     #[arg(long, value_enum, value_name = "ACCEL", default_value_t = Accel::Auto)]
     pub accel: Accel,
-    /// What a QEMU guest on a root volume starts with; systemd takes an emulated guest about a minute.
+    /// What a QEMU guest on a root volume starts with; systemd takes longer to come up.
     #[arg(long, value_enum, value_name = "INIT", default_value_t = GuestInit::Busybox,
         conflicts_with = "kernel")]
     pub guest_init: GuestInit,

@@ -56,6 +56,18 @@ fn spec(root: Root, instance: &str) -> Spec {
     }
 }
 
+/// The data disk of a guest.
+fn data(disk: Arc<dyn Disk>) -> GuestDisk {
+    GuestDisk {
+        name: "vdb".into(),
+        volume: "data".into(),
+        serial: "data".into(),
+        read_only: false,
+        errors: ErrorPolicy::Stop,
+        disk,
+    }
+}
+
 fn up(spec: &Spec) -> Arc<Guest> {
     let guest = Guest::boot(spec).unwrap();
     guest.bring_up();
@@ -230,14 +242,7 @@ async fn the_probe_writes_until_the_power_goes_and_the_next_boot_reads_it_back()
     for target in ["raw serial=data", "file serial=data mount=/run/m fs=ext4"] {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1024));
         let mut spec = spec(Root::Ephemeral(Os::from_reference("fedora")), "i");
-        spec.disks = vec![GuestDisk {
-            name: "vdb".into(),
-            volume: "data".into(),
-            serial: "data".into(),
-            read_only: false,
-            errors: ErrorPolicy::Stop,
-            disk: Arc::clone(&disk),
-        }];
+        spec.disks = vec![data(Arc::clone(&disk))];
         let remote = Remote::new([0x11; 16], false);
         let guest = up(&spec);
         let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
@@ -290,14 +295,7 @@ async fn a_volume_that_one_probe_writes_no_other_gets() {
         ),
     ] {
         let mut spec = spec(Root::Ephemeral(Os::from_reference("fedora")), "i");
-        spec.disks = vec![GuestDisk {
-            name: "vdb".into(),
-            volume: "data".into(),
-            serial: "data".into(),
-            read_only: false,
-            errors: ErrorPolicy::Stop,
-            disk: Arc::new(MemoryDisk::new(1024)),
-        }];
+        spec.disks = vec![data(Arc::new(MemoryDisk::new(1024)))];
         let remote = Remote::new([0x11; 16], false);
         let guest = up(&spec);
         let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
