@@ -24,6 +24,7 @@ mod layout;
 mod lease;
 mod linux;
 mod outbox;
+mod payload;
 mod platform;
 mod reach;
 mod scan;
