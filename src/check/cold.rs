@@ -24,7 +24,7 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
         }
         let rule = rule(image);
         bad.extend(
-            extents(image, &rule)
+            extents(image, rule)
                 .iter()
                 .filter(|extent| extent.zero)
                 .map(|extent| {

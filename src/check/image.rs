@@ -1,10 +1,12 @@
 //! A read-back laid against the stream of acks: for each log and hot cell, which version is there.
 //! Two arrays of eight bytes per cell at most; writes are never held one by one.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use super::case::Created;
 use super::finding::moment;
+use super::order::Rule;
 use crate::history::acks::Acked;
 use crate::history::event::{Purpose, ReadVia, VolumeFact};
 use crate::history::read::{History, Incarnation, Scan};
@@ -85,6 +87,8 @@ pub(super) struct Image<'a> {
     pub(super) resurrected: Vec<(usize, usize)>,
     /// Whether a read-back before the newest load was there to compare with.
     pub(super) based: bool,
+    /// See [`super::order::rule`].
+    pub(super) rule: OnceCell<Rule>,
 }
 
 impl<'a> Image<'a> {
@@ -122,6 +126,7 @@ impl<'a> Image<'a> {
             reverted: Vec::new(),
             resurrected: Vec::new(),
             based: false,
+            rule: OnceCell::new(),
         };
         if load.layouts.len() != created.volumes.len() {
             return Err("the load's ledger has another number of volumes than the subject".into());

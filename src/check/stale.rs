@@ -128,7 +128,7 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
                 image.spot(*volume, *slot)
             )
         }));
-        let extents = extents(image, &rule);
+        let extents = extents(image, rule);
         bad.extend(extents.iter().filter(|extent| !extent.zero).map(|extent| {
             format!(
                 "volume {} cells {} to {}: {} cells are older than the point that the volume reached",

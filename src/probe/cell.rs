@@ -1,7 +1,7 @@
 //! The self-describing 4 KiB cell: who wrote it, when in which order, and proof that it is whole.
 //!
 //! Layout, little-endian. Bytes 0..128 header, then payload; each 512-byte sector ends in a
-//! 16-byte trailer, so that a torn cell says which sectors belong to which write.
+//! 16-byte stamp, so that a torn cell says which sectors belong to which write.
 //!
 //! | at | field | | at | field |
 //! |---|---|---|---|---|
@@ -11,15 +11,18 @@
 //! | 24 | vol_id 16 | | 96 | chain u64 |
 //! | 40 | incarnation u64 | | 104 | mono_ns u64 |
 //! | 48 | writer u32 | | 112 | token u32 |
-//! | 52 | op_index u16, op_len u16 | | 116 | payload CRC32C u32 |
+//! | 52 | op_index u16, op_len u16 | | 116 | zero u32 |
 //! | 56 | wseq u64 | | 120 | real seconds u32 |
 //! | 64 | gseq u64 | | 124 | header CRC32C u32 |
 //!
-//! Sector trailer (last 16 bytes of each 512): cell u32 (low half), sector u16, writer u16 (low
-//! half), wseq u32 (low half), CRC32C u32 of the sector's first 508 bytes.
+//! Stamp: cell u32 (low half), wseq u32 (low half), writer u16 (low half), tag 48 bits, which the
+//! run's seed, the volume, the incarnation and the whole numbers before give. The payload of a sector
+//! follows from its stamp, see [`super::payload`], and the header has its CRC. So every byte is proved: a
+//! sector's by itself, and a cell's by what its header says.
 
-use super::crc::{crc32c, crc32c_of_four, extend};
+use super::crc::crc32c;
 use super::layout::{CELL, mix};
+use super::payload;
 
 /// What a cell is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,8 +80,8 @@ pub struct Header {
 /// A fixed-size buffer for one cell.
 pub type Bytes = [u8; CELL];
 
-/// Format number in the header.
-pub const FORMAT: u8 = 1;
+/// Format number in the header. Before 2, checksums of the sectors stood for their proof.
+pub const FORMAT: u8 = 2;
 /// The first four bytes of every cell.
 pub const MAGIC: [u8; 4] = *b"VPL1";
 /// Bytes in a sector, the unit that a disk may tear a write at.
@@ -88,8 +91,6 @@ pub const SECTORS: usize = CELL / SECTOR;
 
 pub(super) const HEADER: usize = 128;
 const HEADER_CRC: usize = HEADER - 4;
-const TRAILER: usize = SECTOR - 16;
-const SECTOR_CRC: usize = SECTOR - 4;
 
 impl Kind {
     /// The kind with this number on disk and on the wire.
@@ -104,7 +105,7 @@ impl Kind {
     }
 }
 
-/// What the trailer of a whole sector says about the write that it belongs to.
+/// What the end of a whole sector says about the write that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Low half of the cell that it was meant for.
@@ -113,16 +114,54 @@ pub struct Stamp {
     pub writer: u16,
     /// Low half of the wseq.
     pub wseq: u32,
+    /// What sets writes apart that agree in the others, 48 bits.
+    pub tag: u64,
+}
+
+impl Stamp {
+    fn to_key(self) -> payload::Key {
+        let mut key = [0; payload::KEY];
+        key[..4].copy_from_slice(&self.cell.to_le_bytes());
+        key[4..8].copy_from_slice(&self.wseq.to_le_bytes());
+        key[8..10].copy_from_slice(&self.writer.to_le_bytes());
+        key[10..].copy_from_slice(&self.tag.to_le_bytes()[..6]);
+        key
+    }
+
+    fn from_key(key: &payload::Key) -> Self {
+        Self {
+            cell: u32_at(key, 0),
+            wseq: u32_at(key, 4),
+            writer: u16_at(key, 8),
+            tag: u64_at(key, 8) >> 16,
+        }
+    }
 }
 
 impl Header {
-    /// The stamp that every sector of this cell carries.
-    pub fn stamp(&self) -> Stamp {
+    /// The stamp that every sector of this cell carries under `seed`.
+    pub fn stamp(&self, seed: u64) -> Stamp {
+        let [a, b] = [u64_at(&self.vol_id, 0), u64_at(&self.vol_id, 8)];
+        let writer = u64::from(self.writer);
+        let drawn = [a, b, self.cell, self.incarnation, writer, self.wseq]
+            .into_iter()
+            .fold(mix(seed), |key, part| mix(key ^ part));
         Stamp {
             cell: low32(self.cell),
-            writer: low16(u64::from(self.writer)),
+            writer: low16(writer),
             wseq: low32(self.wseq),
+            tag: drawn >> 16,
         }
+    }
+
+    /// Whether a stamp is of this write, as far as that can be said without the seed.
+    pub fn bears(&self, stamp: &Stamp) -> bool {
+        let own = (
+            low32(self.cell),
+            low16(u64::from(self.writer)),
+            low32(self.wseq),
+        );
+        own == (stamp.cell, stamp.writer, stamp.wseq)
     }
 
     /// Reads the header of a cell, or `None` unless its magic, format, kind and CRC all fit.
@@ -153,9 +192,9 @@ impl Header {
         })
     }
 
-    /// Writes the whole cell: header, payload generated from `seed`, sector trailers.
+    /// Writes the whole cell: header, and the stamps and payload that it must carry under `seed`.
     pub fn encode(&self, seed: u64, out: &mut Bytes) {
-        self.fill_payload(seed, out);
+        payload::fill(&self.stamp(seed).to_key(), out);
         out[..4].copy_from_slice(&MAGIC);
         out[4] = FORMAT;
         out[5] = self.kind as u8;
@@ -174,113 +213,36 @@ impl Header {
         out[96..104].copy_from_slice(&self.chain.to_le_bytes());
         out[104..112].copy_from_slice(&self.mono_ns.to_le_bytes());
         out[112..116].copy_from_slice(&self.token.to_le_bytes());
-        let payload = payload_crc(out);
-        out[116..120].copy_from_slice(&payload.to_le_bytes());
+        out[116..120].copy_from_slice(&[0; 4]);
         out[120..124].copy_from_slice(&self.real_s.to_le_bytes());
         let header = crc32c(&out[..HEADER_CRC]);
         out[HEADER_CRC..HEADER].copy_from_slice(&header.to_le_bytes());
-        let stamp = self.stamp();
-        for (index, sector) in (0u16..).zip(out.as_chunks_mut::<SECTOR>().0) {
-            sector[TRAILER..TRAILER + 4].copy_from_slice(&stamp.cell.to_le_bytes());
-            sector[TRAILER + 4..TRAILER + 6].copy_from_slice(&index.to_le_bytes());
-            sector[TRAILER + 6..TRAILER + 8].copy_from_slice(&stamp.writer.to_le_bytes());
-            sector[TRAILER + 8..SECTOR_CRC].copy_from_slice(&stamp.wseq.to_le_bytes());
-        }
-        let crcs = sector_crcs(out);
-        for (sector, crc) in out.as_chunks_mut::<SECTOR>().0.iter_mut().zip(crcs) {
-            sector[SECTOR_CRC..].copy_from_slice(&crc.to_le_bytes());
-        }
     }
 
-    /// Writes only the payload that this cell must carry under `seed`: a keyed stream that does not
-    /// compress, is different in every cell and write, and can be generated again by the reader.
-    fn fill_payload(&self, seed: u64, out: &mut Bytes) {
-        let mut state = self.payload_key(seed);
-        for (index, sector) in out.as_chunks_mut::<SECTOR>().0.iter_mut().enumerate() {
-            let start = payload_start(index);
-            for word in sector[start..TRAILER].as_chunks_mut::<8>().0 {
-                *word = mix(state).to_le_bytes();
-                state = state.wrapping_add(GOLDEN);
-            }
-        }
-    }
-
-    /// Which sectors carry the payload that this cell must carry under `seed`: bit `i` for sector
-    /// `i`, so 255 means all of it.
-    pub fn matching_sectors(&self, seed: u64, bytes: &Bytes) -> u8 {
-        let mut state = self.payload_key(seed);
-        let mut matching = 0;
-        for (index, sector) in bytes.as_chunks::<SECTOR>().0.iter().enumerate() {
-            let mut different = 0;
-            for word in sector[payload_start(index)..TRAILER].as_chunks::<8>().0 {
-                different |= mix(state) ^ u64::from_le_bytes(*word);
-                state = state.wrapping_add(GOLDEN);
-            }
-            matching |= u8::from(different == 0) << index;
-        }
-        matching
-    }
-
-    fn payload_key(&self, seed: u64) -> u64 {
-        let [a, b] = [u64_at(&self.vol_id, 0), u64_at(&self.vol_id, 8)];
-        [
-            a,
-            b,
-            self.cell,
-            self.incarnation,
-            u64::from(self.writer),
-            self.wseq,
-        ]
-        .into_iter()
-        .fold(mix(seed), |key, part| mix(key ^ part))
+    /// Whether every sector carries the stamp and the payload that this cell must carry under `seed`.
+    /// With the header's own CRC that is every byte.
+    pub fn is_carried_by(&self, seed: u64, bytes: &Bytes) -> bool {
+        payload::carries(&self.stamp(seed).to_key(), bytes)
     }
 }
 
-/// The step of SplitMix64's counter.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-const fn payload_start(sector: usize) -> usize {
-    if sector == 0 { HEADER } else { 0 }
-}
-
-/// The CRC over the payload bytes only, in order.
-fn payload_crc(bytes: &Bytes) -> u32 {
-    let sectors = bytes.as_chunks::<SECTOR>().0;
-    sectors.iter().enumerate().fold(0, |crc, (index, sector)| {
-        extend(crc, &sector[payload_start(index)..TRAILER])
-    })
-}
-
-/// Whether the payload agrees with the CRC in the header, for readers without the seed.
-pub fn payload_crc_holds(bytes: &Bytes) -> bool {
-    u32_at(bytes, 116) == payload_crc(bytes)
-}
-
-/// The CRC that each sector must carry.
-fn sector_crcs(bytes: &Bytes) -> [u32; SECTORS] {
-    let mut crcs = [0; SECTORS];
-    let fours = bytes.as_chunks::<SECTOR>().0.as_chunks::<4>().0;
-    for (four, crcs) in fours.iter().zip(crcs.as_chunks_mut::<4>().0) {
-        let [a, b, c, d] = four;
-        *crcs = crc32c_of_four([a, b, c, d].map(|sector| &sector[..SECTOR_CRC]));
-    }
-    crcs
-}
-
-/// The stamp of each sector, `None` unless its CRC and its own index fit.
+/// The stamp of each sector, `None` unless the sector is whole: its payload follows from its stamp and
+/// its place, and the first one's header agrees.
 pub fn sector_stamps(bytes: &Bytes) -> [Option<Stamp>; SECTORS] {
     let mut stamps = [None; SECTORS];
-    let sectors = (0..).zip(bytes.as_chunks::<SECTOR>().0);
-    for ((stamp, crc), (index, sector)) in stamps.iter_mut().zip(sector_crcs(bytes)).zip(sectors) {
-        if u32_at(sector, SECTOR_CRC) == crc && u16_at(sector, TRAILER + 4) == index {
-            *stamp = Some(Stamp {
-                cell: u32_at(sector, TRAILER),
-                writer: u16_at(sector, TRAILER + 6),
-                wseq: u32_at(sector, TRAILER + 8),
-            });
-        }
+    let sectors = bytes.as_chunks::<SECTOR>().0.iter().enumerate();
+    for (stamp, (index, sector)) in stamps.iter_mut().zip(sectors) {
+        *stamp = payload::proved(index, sector).map(|key| Stamp::from_key(&key));
     }
+    let header = Header::decode(bytes);
+    stamps[0] = stamps[0].filter(|stamp| header.is_some_and(|header| header.bears(stamp)));
     stamps
+}
+
+/// Whether a cell is whole and of one write, for readers without its seed.
+pub fn is_whole(bytes: &Bytes) -> bool {
+    let [first, others @ ..] = sector_stamps(bytes);
+    first.is_some() && others.iter().all(|stamp| *stamp == first)
 }
 
 /// The hash by which a log record names its predecessor: over the predecessor's whole header.

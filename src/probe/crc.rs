@@ -1,8 +1,8 @@
 //! CRC-32C (Castagnoli), the checksum of cells, frames and history segments.
 //!
 //! Contract: the parameters of RFC 3720 §12.1 (polynomial 0x1EDC6F41 reflected, initial and final
-//! value all ones). A scan must be bound by the disk and not by this, so the processor's own
-//! instruction is used where there is one, else tables, eight bytes per step.
+//! value all ones). The processor's own instruction is used where there is one, else tables, eight bytes
+//! per step.
 
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 
@@ -42,26 +42,6 @@ const fn tables() -> [[u32; 256]; 8] {
 
 /// The CRC-32C of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    extend(0, bytes)
-}
-
-/// The CRC-32C of each of four stretches of equal length, side by side: the instruction begins every
-/// cycle but takes three, so that one stretch alone waits for itself.
-pub fn crc32c_of_four(stretches: [&[u8]; 4]) -> [u32; 4] {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("sse4.2") {
-        #[expect(
-            unsafe_code,
-            reason = "the processor was just asked whether it can do this"
-        )]
-        // SAFETY: the one requirement of `four_by_instruction` is SSE 4.2.
-        return unsafe { four_by_instruction(stretches) };
-    }
-    stretches.map(crc32c)
-}
-
-/// The CRC-32C of what gave `crc` followed by `bytes`; start with 0.
-pub fn extend(crc: u32, bytes: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("sse4.2") {
         #[expect(
@@ -69,9 +49,9 @@ pub fn extend(crc: u32, bytes: &[u8]) -> u32 {
             reason = "the processor was just asked whether it can do this"
         )]
         // SAFETY: the one requirement of `by_instruction` is SSE 4.2.
-        return !unsafe { by_instruction(!crc, bytes) };
+        return !unsafe { by_instruction(!0, bytes) };
     }
-    !by_table(!crc, bytes)
+    !by_table(!0, bytes)
 }
 
 /// The `crc32` instruction of SSE 4.2, which is CRC-32C without the inversions.
@@ -87,22 +67,6 @@ fn by_instruction(state: u32, bytes: &[u8]) -> u32 {
     let state = super::cell::low32(wide);
     rest.iter()
         .fold(state, |state, &byte| _mm_crc32_u8(state, byte))
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "sse4.2")]
-fn four_by_instruction(stretches: [&[u8]; 4]) -> [u32; 4] {
-    use std::arch::x86_64::_mm_crc32_u64;
-    let parts = stretches.map(|bytes| bytes.as_chunks::<8>());
-    let [a, b, c, d] = parts.map(|(words, _)| words.iter());
-    let mut wide = [u64::from(!0_u32); 4];
-    for (((a, b), c), d) in a.zip(b).zip(c).zip(d) {
-        for (state, word) in wide.iter_mut().zip([a, b, c, d]) {
-            *state = _mm_crc32_u64(*state, u64::from_le_bytes(*word));
-        }
-    }
-    let rests = parts.map(|(_, rest)| rest);
-    std::array::from_fn(|n| !by_instruction(super::cell::low32(wide[n]), rests[n]))
 }
 
 fn by_table(mut state: u32, bytes: &[u8]) -> u32 {
@@ -146,24 +110,6 @@ mod tests {
         for (bytes, crc) in known {
             assert_eq!(crc32c(bytes), crc, "{bytes:?}");
             assert_eq!(!by_table(!0, bytes), crc, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn four_at_once_are_as_each_alone() {
-        let bytes: Vec<u8> = (0..=255).cycle().take(4 * 61).collect();
-        for len in 0..=61 {
-            let four = [0, 61, 122, 183].map(|at| &bytes[at..at + len]);
-            assert_eq!(crc32c_of_four(four), four.map(crc32c), "{len} bytes each");
-        }
-    }
-
-    #[test]
-    fn extending_in_pieces_gives_the_same() {
-        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
-        let whole = crc32c(&bytes);
-        for cut in 0..=bytes.len() {
-            assert_eq!(extend(crc32c(&bytes[..cut]), &bytes[cut..]), whole);
         }
     }
 }

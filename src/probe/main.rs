@@ -24,6 +24,7 @@ mod layout;
 mod lease;
 mod linux;
 mod outbox;
+mod payload;
 mod platform;
 mod reach;
 mod scan;
@@ -221,7 +222,7 @@ fn serve(socket: &str, listener: &UnixListener, daemon: Daemon) -> Result<(), Sh
 }
 
 fn serve_one(daemon: &Daemon, stream: UnixStream) -> io::Result<Left> {
-    let read = stream.try_clone()?;
+    let read = BufReader::new(stream.try_clone()?);
     let cut = stream.try_clone()?;
     daemon.serve_cut(
         read,

@@ -25,6 +25,7 @@ pub mod lease;
 pub mod linux;
 pub mod memory;
 pub mod outbox;
+pub mod payload;
 pub mod platform;
 pub mod reach;
 pub mod remote;

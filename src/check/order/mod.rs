@@ -73,8 +73,12 @@ impl Rule {
     }
 }
 
-/// Applies the rule to an image.
-pub(super) fn rule(image: &Image<'_>) -> Rule {
+/// The rule applied to an image: one walk over all writes, however many checks ask.
+pub(super) fn rule<'i>(image: &'i Image<'_>) -> &'i Rule {
+    image.rule.get_or_init(|| apply(image))
+}
+
+fn apply(image: &Image<'_>) -> Rule {
     let mut rule = Rule::new(image.volumes.len());
     image
         .newest()
@@ -114,7 +118,7 @@ pub(super) fn volumes(case: &Case<'_>) -> Finding {
         let breaches: Vec<_> = (0..image.volumes.len())
             .filter_map(|volume| rule.breach(|v| v == volume))
             .collect();
-        warned(said(image, &rule, &breaches, "a volume"), || {
+        warned(said(image, rule, &breaches, "a volume"), || {
             (0..image.volumes.len())
                 .filter_map(|volume| completion::skipped(image, |v| v == volume))
                 .collect()
@@ -127,7 +131,7 @@ pub(super) fn group(case: &Case<'_>) -> Finding {
     super::each_image(case, |image| {
         let rule = rule(image);
         let breaches: Vec<_> = rule.breach(|_| true).into_iter().collect();
-        let mut finding = warned(said(image, &rule, &breaches, "the VM"), || {
+        let mut finding = warned(said(image, rule, &breaches, "the VM"), || {
             completion::skipped(image, |_| true).into_iter().collect()
         });
         if image.volumes.len() == 1 {

@@ -4,8 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::segment::Record;
-use crate::probe::frame::{Ack, FromGuest, Identity, Rank};
-use crate::probe::wire::Raw;
+use crate::probe::codec::AckView;
+use crate::probe::frame::{FromGuest, Identity};
+use crate::probe::wire::{FrameError, Raw};
+use counts::Counts;
+use walk::Walk;
+
+mod counts;
+mod walk;
 
 /// The most writes of one incarnation that are judged.
 pub const MAX_WRITES: u64 = 2_000_000_000;
@@ -83,7 +89,7 @@ pub struct AckLog {
     batches: Vec<Batch>,
     ranks: u64,
     writes: u64,
-    watermark: BTreeMap<u32, u64>,
+    watermark: Counts,
     unknown: BTreeSet<(u32, u64)>,
     /// First eight bytes of the hash of each numbered frame, by seq - 1.
     seen: Vec<u64>,
@@ -101,7 +107,8 @@ pub struct AckLog {
 }
 
 impl AckLog {
-    /// Takes in the next record of the segment; the error says why it contradicts those before.
+    /// Takes in the next record of the segment; the error says why it contradicts those before, and
+    /// leaves a log that is of no more use.
     pub fn absorb(&mut self, record: &Record) -> Result<(), String> {
         let at_ns = record.at_ns();
         self.first_ns.get_or_insert(at_ns);
@@ -119,9 +126,11 @@ impl AckLog {
                     return Err(format!("a frame of seq {} was filed as {seq}", raw.seq));
                 }
                 if self.is_new(&raw)? {
-                    let frame = FromGuest::decode(&raw)
-                        .map_err(|e| format!("frame {seq} makes no sense: {e}"))?;
-                    self.take(*at_ns, frame)?;
+                    let nonsense = |e| format!("frame {seq} makes no sense: {e}");
+                    match AckView::of(&raw).map_err(nonsense)? {
+                        Some(ack) => self.ack(*at_ns, ack, nonsense)?,
+                        None => self.take(*at_ns, FromGuest::decode(&raw).map_err(nonsense)?)?,
+                    }
                 }
                 self.frames.push(*at_ns);
             }
@@ -184,7 +193,6 @@ impl AckLog {
             FromGuest::Filled { volume, cells } => {
                 self.filled.insert(volume, cells);
             }
-            FromGuest::Ack(ack) => self.ack(at_ns, &ack)?,
             FromGuest::Unknown { writer, wseq, .. } => {
                 self.unknown.insert((writer, wseq));
             }
@@ -196,8 +204,9 @@ impl AckLog {
                 });
             }
             FromGuest::Failed(text) => self.failed.push(text),
-            // The ear tells of leases in events of their own.
-            FromGuest::Alive { .. }
+            // Acks are not taken apart as a whole, and the ear tells of leases in events of their own.
+            FromGuest::Ack(_)
+            | FromGuest::Alive { .. }
             | FromGuest::Lease(_)
             | FromGuest::ScanBegin { .. }
             | FromGuest::Cells(_)
@@ -206,7 +215,12 @@ impl AckLog {
         Ok(())
     }
 
-    fn ack(&mut self, at_ns: u64, ack: &Ack) -> Result<(), String> {
+    fn ack(
+        &mut self,
+        at_ns: u64,
+        mut ack: AckView<'_>,
+        nonsense: impl Fn(FrameError) -> String,
+    ) -> Result<(), String> {
         if ack.first_rank <= self.ranks {
             return Err(format!(
                 "rank {} was acked twice, as the start of two frames",
@@ -220,7 +234,7 @@ impl AckLog {
                 ack.first_rank - 1
             ));
         }
-        let count = u32::try_from(ack.ranks.len()).map_err(|e| e.to_string())?;
+        let count = u32::try_from(ack.left).map_err(|e| e.to_string())?;
         self.ranks = ack
             .first_rank
             .checked_add(u64::from(count))
@@ -234,34 +248,36 @@ impl AckLog {
             mono_ns: ack.mono_ns,
             max_gap_ns: ack.max_gap_ns,
         });
-        ack.ranks.iter().try_for_each(|rank| self.rank(rank))
+        while let Some(marks) = ack.next_rank().map_err(&nonsense)? {
+            self.rank(marks)?;
+        }
+        Ok(())
     }
 
-    fn rank(&mut self, rank: &Rank) -> Result<(), String> {
-        let mut steps = Vec::with_capacity(rank.marks.len());
-        for (writer, wseq) in &rank.marks {
-            let mark = self.watermark.entry(*writer).or_insert(0);
+    fn rank(&mut self, marks: &[(u32, u64)]) -> Result<(), String> {
+        let alone = marks.len() == 1;
+        if !alone {
+            put_many(&mut self.code, marks.len());
+        }
+        for &(writer, wseq) in marks {
+            let mark = self.watermark.of(writer);
             let step = wseq.checked_sub(*mark).ok_or_else(|| {
                 format!("writer {writer} goes back from write {mark} to write {wseq}")
             })?;
-            *mark = *wseq;
+            *mark = wseq;
             self.writes = self.writes.saturating_add(step);
-            steps.push((*writer, step));
+            if alone && step == 1 {
+                put(&mut self.code, u64::from(writer) << 1);
+                continue;
+            }
+            if alone {
+                put_many(&mut self.code, 1);
+            }
+            put(&mut self.code, u64::from(writer));
+            put(&mut self.code, step);
         }
         if self.writes > MAX_WRITES {
             return Err(format!("more than {MAX_WRITES} writes of one incarnation"));
-        }
-        if let [(writer, 1)] = steps[..] {
-            put(&mut self.code, u64::from(writer) << 1);
-        } else {
-            put(
-                &mut self.code,
-                u64::try_from(steps.len()).unwrap_or(0) << 1 | 1,
-            );
-            for (writer, step) in steps {
-                put(&mut self.code, u64::from(writer));
-                put(&mut self.code, step);
-            }
         }
         Ok(())
     }
@@ -286,7 +302,7 @@ impl AckLog {
 
     /// The last write of a writer that was heard to be durable, 0 for none.
     pub fn watermark(&self, writer: u32) -> u64 {
-        self.watermark.get(&writer).copied().unwrap_or(0)
+        self.watermark.get(writer)
     }
 
     /// The ack frames in order.
@@ -399,89 +415,9 @@ impl AckLog {
     }
 }
 
-/// Replays the compact code.
-struct Walk<'a> {
-    log: &'a AckLog,
-    at: usize,
-    batch: usize,
-    /// Ranks of the batch that were already read.
-    within: u32,
-    rank: u64,
-    marks: u64,
-    writer: u32,
-    left: u64,
-    position: BTreeMap<u32, u64>,
-}
-
-impl<'a> Walk<'a> {
-    const fn new(log: &'a AckLog) -> Self {
-        Self {
-            log,
-            at: 0,
-            batch: 0,
-            within: 0,
-            rank: 0,
-            marks: 0,
-            writer: 0,
-            left: 0,
-            position: BTreeMap::new(),
-        }
-    }
-
-    fn next_write(&mut self) -> Option<Acked> {
-        loop {
-            if self.left > 0 {
-                self.left -= 1;
-                let at = self.position.entry(self.writer).or_insert(0);
-                *at += 1;
-                return Some(Acked {
-                    writer: self.writer,
-                    wseq: *at,
-                    rank: self.rank,
-                    batch: self.batch,
-                });
-            }
-            if self.marks > 0 {
-                self.marks -= 1;
-                self.writer = u32::try_from(self.get()?).ok()?;
-                self.left = self.get()?;
-                continue;
-            }
-            self.next_rank()?;
-        }
-    }
-
-    fn next_rank(&mut self) -> Option<()> {
-        let mut batch = self.log.batches.get(self.batch)?;
-        while self.within == batch.ranks {
-            self.batch += 1;
-            self.within = 0;
-            batch = self.log.batches.get(self.batch)?;
-        }
-        self.rank = batch.first_rank + u64::from(self.within);
-        self.within += 1;
-        let head = self.get()?;
-        if head & 1 == 0 {
-            self.writer = u32::try_from(head >> 1).ok()?;
-            self.left = 1;
-        } else {
-            self.marks = head >> 1;
-        }
-        Some(())
-    }
-
-    fn get(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.log.code.get(self.at)?;
-            self.at += 1;
-            value |= u64::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
+/// What stands before the marks of a rank that are told one by one.
+fn put_many(code: &mut Vec<u8>, marks: usize) {
+    put(code, u64::try_from(marks).unwrap_or(0) << 1 | 1);
 }
 
 fn put(code: &mut Vec<u8>, mut value: u64) {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::probe::frame::{Ack, Rank};
 
 fn frame(at_ns: u64, seq: u64, frame: &FromGuest) -> Record {
     Record::Frame {

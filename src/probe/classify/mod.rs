@@ -3,7 +3,7 @@
 //! Contract: total over all bytes. Whether a whole cell is the version that it should be is not
 //! said here: that takes the history, and the checks have it.
 
-use super::cell::{Bytes, Header, SECTOR, SECTORS, Stamp, low32, payload_crc_holds, sector_stamps};
+use super::cell::{Bytes, Header, SECTOR, SECTORS, Stamp, low32, sector_stamps};
 use super::frame::CellState;
 
 /// What should be at the place that was read.
@@ -21,51 +21,68 @@ pub struct Expect {
 
 /// Says what `bytes` are at the place that `expect` names.
 pub fn classify(bytes: &Bytes, expect: &Expect) -> CellState {
-    if bytes.iter().all(|&byte| byte == 0) {
+    let header = Header::decode(bytes);
+    if let Some(header) = &header
+        && header.run_id == expect.run_id
+        && header.is_carried_by(expect.seed, bytes)
+    {
+        return proved(header, expect);
+    }
+    if is_zero(bytes) {
         return CellState::Zeroed;
     }
     let stamps = sector_stamps(bytes);
-    match Header::decode(bytes) {
-        Some(header) if stamps.iter().all(|stamp| *stamp == Some(header.stamp())) => {
-            whole(bytes, &header, expect)
+    match header {
+        Some(header) if stamps.iter().flatten().filter(|s| header.bears(s)).count() == SECTORS => {
+            unlike(&header, &stamps, expect)
         }
         _ => torn(bytes, &stamps, expect),
     }
 }
 
-/// All sectors carry the header's stamp: decide whose cell it is, and compare the payload.
-fn whole(bytes: &Bytes, header: &Header, expect: &Expect) -> CellState {
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|&byte| byte == 0)
+}
+
+/// All sectors are whole and bear the header's numbers, but they are not all what the header asks for
+/// under this run's seed: decide whose they are.
+fn unlike(header: &Header, stamps: &[Option<Stamp>; SECTORS], expect: &Expect) -> CellState {
+    let of_one_write = stamps.iter().all(|stamp| *stamp == stamps[0]);
     if header.run_id != expect.run_id {
-        if !payload_crc_holds(bytes) {
+        if !of_one_write {
             return CellState::Corrupt;
         }
         return CellState::Foreign {
             run: first8(&header.run_id),
         };
     }
-    let matching = header.matching_sectors(expect.seed, bytes);
-    if matching == 0 && header.vol_id != expect.vol_id && payload_crc_holds(bytes) {
-        // Another VM of this run has its own seed, which is not known here: as with another run,
-        // the payload's CRC must do.
+    let own = Some(header.stamp(expect.seed));
+    let matching = mask(stamps, |stamp| stamp == own);
+    if matching == 0 && header.vol_id != expect.vol_id && of_one_write {
+        // Another VM of this run has its own seed, which is not known here: as with another run, it
+        // must do that the cell is whole by itself.
         return CellState::Misdirected {
             same_volume: false,
             cell: header.cell,
             vol: first8(&header.vol_id),
         };
     }
-    if matching != u8::MAX {
-        // The sectors are whole by their CRCs and carry equal stamps, yet some are of another
-        // write: the same wseq in another incarnation. Without a single match the header lies.
-        return if matching == 0 {
-            CellState::Corrupt
-        } else {
-            CellState::Torn {
-                sectors: matching,
-                wseq: header.wseq,
-                writer: header.writer,
-            }
-        };
+    // The sectors are whole and bear equal numbers, yet some are of another write: the same wseq in
+    // another incarnation. Without a single match the header lies.
+    if matching == 0 {
+        CellState::Corrupt
+    } else {
+        CellState::Torn {
+            sectors: matching,
+            wseq: header.wseq,
+            writer: header.writer,
+        }
     }
+}
+
+/// Every byte is what the header asks for: decide whether it should be here.
+fn proved(header: &Header, expect: &Expect) -> CellState {
     if header.vol_id != expect.vol_id || header.cell != expect.cell {
         return CellState::Misdirected {
             same_volume: header.vol_id == expect.vol_id,
@@ -97,20 +114,26 @@ fn torn(bytes: &Bytes, stamps: &[Option<Stamp>; SECTORS], expect: &Expect) -> Ce
                     newest = Some(*stamp);
                 }
             }
-            None if sector.iter().all(|&byte| byte == 0) => mixed = true,
+            None if is_zero(sector) => mixed = true,
             _ => return CellState::Corrupt,
         }
     }
     match newest {
         Some(newest) if mixed => CellState::Torn {
-            sectors: (0..SECTORS)
-                .filter(|&index| stamps[index] == Some(newest))
-                .fold(0, |mask, index| mask | 1 << index),
+            sectors: mask(stamps, |stamp| stamp == Some(newest)),
             wseq: u64::from(newest.wseq),
             writer: u32::from(newest.writer),
         },
         _ => CellState::Corrupt,
     }
+}
+
+/// Which sectors the stamps of which are as asked: bit `i` for sector `i`.
+fn mask(stamps: &[Option<Stamp>; SECTORS], wanted: impl Fn(Option<Stamp>) -> bool) -> u8 {
+    let stamps = stamps.iter().enumerate();
+    stamps.fold(0, |mask, (index, stamp)| {
+        mask | u8::from(wanted(*stamp)) << index
+    })
 }
 
 /// The first eight bytes of an id, big-endian, so that printing it in hex gives the id's start.

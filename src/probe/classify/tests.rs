@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::cell::{Header, Kind, SECTOR};
+use super::super::cell::{Header, Kind, SECTOR, is_whole};
 use super::super::frame::CellState;
 use super::super::layout::CELL;
 use super::{Expect, classify, first8};
@@ -130,6 +130,43 @@ fn misdirected_within_and_across_volumes() {
     );
 }
 
+/// No byte is left out, whichever field it belongs to: header, CRC, payload, stamps, those that are
+/// always zero.
+#[test]
+fn every_single_byte_is_proved() {
+    let sound = encode(&header(8), SEED);
+    for at in 0..CELL {
+        for change in [0x01, 0x80, 0xFF] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= change;
+            assert_eq!(classify(&bytes, &HERE), CellState::Corrupt, "byte {at}");
+            assert!(!is_whole(&bytes), "byte {at}");
+        }
+    }
+    assert!(is_whole(&sound));
+}
+
+#[test]
+fn cells_of_others_are_damage_if_a_byte_of_them_is() {
+    let foreign = Header {
+        run_id: [6; 16],
+        ..header(8)
+    };
+    let neighbour = Header {
+        vol_id: [8; 16],
+        ..header(8)
+    };
+    for (header, seed) in [(foreign, SEED), (neighbour, SEED + 1)] {
+        let sound = encode(&header, seed);
+        assert_ne!(classify(&sound, &HERE), CellState::Corrupt);
+        for at in (0..CELL).step_by(7) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 0x10;
+            assert_eq!(classify(&bytes, &HERE), CellState::Corrupt, "byte {at}");
+        }
+    }
+}
+
 #[test]
 fn same_stamp_of_another_incarnation_is_a_tear() {
     let new = encode(&header(8), SEED);
@@ -153,6 +190,16 @@ fn same_stamp_of_another_incarnation_is_a_tear() {
 }
 
 proptest! {
+    /// A sector that landed in another's place within the cell proves nothing.
+    #[test]
+    fn sectors_in_each_others_place_are_damage(a in 0..8_usize, b in 0..8_usize) {
+        prop_assume!(a != b);
+        let mut bytes = encode(&header(9), SEED);
+        let sectors = bytes.as_chunks_mut::<SECTOR>().0;
+        sectors.swap(a, b);
+        prop_assert_eq!(classify(&bytes, &HERE), CellState::Corrupt);
+    }
+
     #[test]
     fn any_bit_flip_is_damage(bit in 0..CELL * 8, wseq in 1..u64::MAX / 4) {
         let mut bytes = encode(&header(wseq), SEED);

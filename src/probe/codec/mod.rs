@@ -6,8 +6,12 @@
 
 use super::cell::Kind;
 use super::disk::Grants;
-use super::frame::{Ack, CellState, FromGuest, Identity, Lease, Opened, Rank, Seen, ToGuest};
+use super::frame::{CellState, FromGuest, Identity, Lease, Opened, Seen, ToGuest};
 use super::wire::{FrameError, Get, Put, Raw, seal};
+
+mod ack;
+
+pub use ack::AckView;
 
 /// The most cells that a producer puts into one [`FromGuest::Cells`] frame.
 pub const CELLS_PER_FRAME: usize = 4096;
@@ -48,7 +52,7 @@ impl FromGuest {
                 FILLED
             }
             Self::Ack(ack) => {
-                put_ack(&mut put, ack);
+                ack::put(&mut put, ack);
                 ACK
             }
             Self::Unknown {
@@ -104,6 +108,9 @@ impl FromGuest {
 
     /// Decodes the payload of a frame.
     pub fn decode(raw: &Raw) -> Result<Self, FrameError> {
+        if let Some(ack) = AckView::of(raw)? {
+            return Ok(Self::Ack(ack.read()?));
+        }
         let mut get = Get(raw.payload());
         let frame = match raw.kind {
             OPENED => Self::Opened(get_identity(&mut get)?),
@@ -111,7 +118,6 @@ impl FromGuest {
                 volume: get.u8()?,
                 cells: get.uint()?,
             },
-            ACK => Self::Ack(get_ack(&mut get)?),
             UNKNOWN => Self::Unknown {
                 writer: get.narrow("writer")?,
                 wseq: get.uint()?,
@@ -242,48 +248,6 @@ fn get_opened(get: &mut Get<'_>) -> Result<Opened, FrameError> {
     })
 }
 
-fn put_ack(put: &mut Put, ack: &Ack) {
-    put.uint(ack.first_rank);
-    put.uint(ack.mono_ns);
-    put.uint(ack.real_ns);
-    put.uint(ack.token);
-    put.uint(ack.max_gap_ns);
-    put.len(ack.ranks.len());
-    let mut marks = Watermarks::default();
-    for rank in &ack.ranks {
-        put.len(rank.marks.len());
-        for &(writer, wseq) in &rank.marks {
-            put.uint(writer);
-            let last = marks.of(writer);
-            put.near(wseq, *last);
-            *last = wseq;
-        }
-    }
-}
-
-fn get_ack(get: &mut Get<'_>) -> Result<Ack, FrameError> {
-    let mut ack = Ack {
-        first_rank: get.uint()?,
-        mono_ns: get.uint()?,
-        real_ns: get.uint()?,
-        token: get.narrow("token")?,
-        max_gap_ns: get.uint()?,
-        ranks: Vec::new(),
-    };
-    let mut marks = Watermarks::default();
-    for _ in 0..get.count()? {
-        let mut rank = Rank { marks: Vec::new() };
-        for _ in 0..get.count()? {
-            let writer = get.narrow("writer")?;
-            let last = marks.of(writer);
-            *last = get.near(*last)?;
-            rank.marks.push((writer, *last));
-        }
-        ack.ranks.push(rank);
-    }
-    Ok(ack)
-}
-
 fn put_lease(put: &mut Put, lease: &Lease) {
     put.u8(lease.volume);
     put.uint(lease.reads);
@@ -303,27 +267,6 @@ fn get_lease(get: &mut Get<'_>) -> Result<Lease, FrameError> {
             .map(|_| get.text())
             .collect::<Result<_, _>>()?,
     })
-}
-
-/// The last watermark of each writer within one frame. A VM has a handful of writers, so the list
-/// is searched; a hostile frame can only make it as long as [`Watermarks::MOST`].
-#[derive(Default)]
-struct Watermarks(Vec<(u32, u64)>);
-
-impl Watermarks {
-    const MOST: usize = 64;
-
-    /// The place for `writer`; beyond [`Self::MOST`] writers share one, on both sides alike.
-    fn of(&mut self, writer: u32) -> &mut u64 {
-        let found = self.0.iter().position(|(known, _)| *known == writer);
-        let index = found.unwrap_or_else(|| {
-            if self.0.len() < Self::MOST {
-                self.0.push((writer, 0));
-            }
-            self.0.len() - 1
-        });
-        &mut self.0[index].1
-    }
 }
 
 fn put_pairs(put: &mut Put, pairs: &[(u32, u64)]) {

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::frame::{Ack, Rank};
 use super::super::wire::{Decoder, MAX_PAYLOAD, PREFIX};
 use super::*;
 

@@ -188,10 +188,18 @@ fn fill_volume(shared: &Shared, ordinal: usize, volume: &Volume) -> Result<u64, 
     let mut cells = volume.layout.cold_cells().peekable();
     let mut count = 0;
     while let Some(first) = cells.next() {
+        // What is written at once is issued at once.
+        let issued = fill_header(shared, ordinal, first);
         let mut len = 0;
         let mut cell = first;
         loop {
-            fill_header(shared, ordinal, cell).encode(shared.seed, buffer.cell_mut(len));
+            let wseq = cell + 1;
+            let header = Header {
+                cell,
+                wseq,
+                ..issued
+            };
+            header.encode(shared.seed, buffer.cell_mut(len));
             len += 1;
             match cells.next_if(|&next| next == cell + 1 && len < CHUNK) {
                 Some(next) => cell = next,

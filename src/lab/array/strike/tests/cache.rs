@@ -115,7 +115,7 @@ fn a_cut_within_a_write_is_an_exact_prefix_and_half_of_the_next_write() {
     let mut torn = Vec::new();
     for volume in 0..2_u8 {
         for (cell, page) in load.pages(usize::from(volume)).iter() {
-            if !payload_crc_holds(page) {
+            if !is_whole(page) {
                 let header = Header::decode(page).expect("the first half is new");
                 torn.push((Address { volume, cell }, (header.writer, header.wseq)));
             }
@@ -134,5 +134,5 @@ fn a_cut_within_a_write_is_an_exact_prefix_and_half_of_the_next_write() {
     assert_eq!(load.found(), expected);
     let (primary, image) = (key(Primary, usize::from(place.volume)), place.cell);
     let whole = load.core.image(&primary).unwrap().pages.get(image).unwrap();
-    assert!(payload_crc_holds(&whole), "the source has it whole");
+    assert!(is_whole(&whole), "the source has it whole");
 }

@@ -19,7 +19,7 @@ use crate::lab::array::pages::Pages;
 use crate::lab::array::tests::{at, every};
 use crate::lab::faults::{Board, Fault};
 use crate::lab::world::PAGE;
-use crate::probe::cell::{Header, Kind, payload_crc_holds, sector_stamps};
+use crate::probe::cell::{Header, Kind, is_whole, sector_stamps};
 use crate::probe::layout::{
     Address, Layout, LayoutSpec, WRITER_FILL, WRITER_LOG, address, hot_writer,
 };
@@ -284,7 +284,7 @@ impl Load {
                 h.cell == cell
                     && h.vol_id == [u8::try_from(volume).unwrap() + 1; 16]
                     && h.run_id == [1; 16]
-                    && payload_crc_holds(page)
+                    && is_whole(page)
             })
         })
     }
@@ -432,7 +432,7 @@ fn a_torn_cell_has_sectors_of_two_writes() {
     assert!(stamps[0].is_some() && stamps[7].is_some() && stamps[0] != stamps[7]);
     assert!(stamps[..4].iter().all(|s| *s == stamps[0]));
     assert!(stamps[4..].iter().all(|s| *s == stamps[7]));
-    assert!(!payload_crc_holds(&page));
+    assert!(!is_whole(&page));
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn a_flipped_bit_is_in_the_payload_of_one_cold_cell() {
     let broken: Vec<_> = (0..2_u8)
         .flat_map(|volume| {
             let pages = load.pages(usize::from(volume));
-            let of = pages.iter().filter(|(_, page)| !payload_crc_holds(page));
+            let of = pages.iter().filter(|(_, page)| !is_whole(page));
             of.map(|(cell, page)| (volume, cell, Header::decode(page).unwrap().kind))
                 .collect::<Vec<_>>()
         })
@@ -501,7 +501,7 @@ fn a_recycled_volume_is_a_whole_ledger_of_another_run() {
         .filter(|volume| {
             load.pages(*volume).iter().all(|(cell, page)| {
                 let header = Header::decode(page).unwrap();
-                header.run_id != [1; 16] && header.cell == cell && payload_crc_holds(page)
+                header.run_id != [1; 16] && header.cell == cell && is_whole(page)
             })
         })
         .collect();
