@@ -15,6 +15,7 @@ mod login;
 mod manifest;
 mod placeholder;
 mod reader;
+pub mod recipe;
 mod refs;
 mod rendered;
 mod template;
