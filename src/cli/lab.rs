@@ -125,8 +125,9 @@ impl InProcess {
     }
 
     /// The built-in plan.
-    pub(super) fn plan(&self, sets: &[String]) -> Result<Loaded, RunError> {
+    pub(super) fn plan(&self, sets: &[String], only: &[String]) -> Result<Loaded, RunError> {
         let (dir, known) = (self.dir.path(), Known::nothing());
+        let sets = &scenarios(sets, only);
         let loaded = match self.kind {
             GuestKind::Sim => plan::lab_with(dir, sets, &known),
             GuestKind::Qemu => plan::lab_qemu_with(dir, sets, &known),
@@ -146,6 +147,16 @@ impl InProcess {
         self.serving.await.context("the lab's task")??;
         self.dir.close().context("removing the lab's folder")
     }
+}
+
+/// What the built-in plan is changed by: its scenarios are a selection, and whoever asks for others
+/// by `--only` means the whole catalogue.
+fn scenarios(sets: &[String], only: &[String]) -> Vec<String> {
+    let mut sets = sets.to_vec();
+    if !only.is_empty() && !sets.iter().any(|set| set.starts_with("scenarios")) {
+        sets.insert(0, format!("scenarios={}", serde_json::json!(only)));
+    }
+    sets
 }
 
 /// A fault as asked for on the command line.
@@ -345,6 +356,18 @@ mod tests {
             }) => up,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn only_reaches_scenarios_that_the_built_in_plan_leaves_out() {
+        let only = ["migrate.*".to_owned()];
+        let text = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            scenarios(&sets, &only)
+        };
+        assert_eq!(text(&["load.rate=1"])[0], r#"scenarios=["migrate.*"]"#);
+        assert_eq!(text(&["scenarios=[boot.*]"]), ["scenarios=[boot.*]"]);
+        assert!(scenarios(&[], &[]).is_empty());
     }
 
     #[test]

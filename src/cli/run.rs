@@ -48,7 +48,7 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
     };
     let loaded = match (&args.plan, &lab) {
         (Some(path), _) => load(path, &args.set)?,
-        (None, Some(lab)) => lab.plan(&args.set)?,
+        (None, Some(lab)) => lab.plan(&args.set, &args.only)?,
         (None, None) => anyhow::bail!("a plan or --lab is needed"),
     };
     let hint = format!("virtproof cleanup {}", out.display());
