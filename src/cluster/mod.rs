@@ -10,11 +10,13 @@ mod config;
 pub mod crd;
 mod deadline;
 mod error;
+pub mod exec;
 mod facts;
 mod kind;
 mod owner;
 pub mod portforward;
 mod sites;
+mod socket;
 mod subresource;
 mod sweep;
 #[cfg(test)]
