@@ -1,3 +1,4 @@
+mod exec;
 mod strikes;
 
 use std::time::Duration;
