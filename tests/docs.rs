@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
@@ -16,6 +16,7 @@ const PAGES: [&str; 13] = [
     "docs/lab.md",
     "docs/performance.md",
     "docs/plan.md",
+    "docs/quiesce.md",
     "docs/rbac.md",
     "docs/real-guests.md",
     "docs/selftest.md",

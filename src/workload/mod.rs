@@ -10,6 +10,7 @@ mod blank;
 mod claims;
 mod cloudinit;
 mod disks;
+pub mod hooks;
 mod identity;
 mod login;
 mod manifest;

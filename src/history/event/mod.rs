@@ -9,12 +9,14 @@ use crate::probe::layout::Layout;
 mod basic;
 mod live;
 mod parts;
+mod recipe;
 pub use basic::{Outcome, Site};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
 pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
     ShapeFact, Stage, VolumeFact,
 };
+pub use recipe::RecipeFact;
 
 /// The version of the event schema.
 pub const VERSION: u32 = 1;
@@ -388,6 +390,13 @@ pub enum Fact {
         /// How far it is.
         freeze: FreezeFact,
     },
+    /// A workflow of a Recipe is walked over.
+    Recipe {
+        /// Where the guest runs.
+        site: Site,
+        /// How far it is.
+        recipe: RecipeFact,
+    },
     /// A point in time of the VM's volumes is about to be taken, or was.
     Capture {
         /// Where.
@@ -447,6 +456,7 @@ impl Fact {
                 | Self::Reprotection { .. }
                 | Self::Migration { .. }
                 | Self::Freeze { .. }
+                | Self::Recipe { .. }
                 | Self::Capture { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }
