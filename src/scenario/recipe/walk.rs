@@ -128,16 +128,16 @@ impl Walk<'_> {
             .map_or(FailOn::AnyError, |f| f.fail_on);
         let (mut failed, mut tried) = (Vec::new(), 0);
         for (index, step) in steps.iter().enumerate() {
-            let stops = match fail_on {
+            let decisive = match fail_on {
                 FailOn::AnyError => true,
                 FailOn::EssentialError => step.essential,
                 FailOn::FullError => false,
             };
             tried += 1;
-            match self.step(index, step, stops).await {
+            match self.step(index, step, decisive).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                Err(error) if error.is::<Stopped>() && !stops => failed.push(error),
+                Err(error) if error.is::<Stopped>() && !decisive => failed.push(error),
                 Err(error) => return Err(error),
             }
         }
