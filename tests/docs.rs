@@ -14,6 +14,7 @@ const PAGES: [&str; 14] = [
     "docs/evidence.md",
     "docs/extending.md",
     "docs/lab.md",
+    "docs/migration.md",
     "docs/performance.md",
     "docs/plan.md",
     "docs/quiesce.md",

@@ -7,10 +7,12 @@ use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
 
 mod basic;
+mod evict;
 mod live;
 mod parts;
 mod recipe;
 pub use basic::{Outcome, Site};
+pub use evict::{EvictionFact, Spoil};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
 pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
@@ -347,6 +349,13 @@ pub enum Fact {
         /// What was seen.
         migration: MigrationFact,
     },
+    /// A launcher pod is about to be evicted, or what was answered.
+    Eviction {
+        /// The site on which the pod is.
+        site: Site,
+        /// What was seen.
+        eviction: EvictionFact,
+    },
     /// An observer outside the guest asked it for echoes over the network. Recorded at the end.
     Echo {
         /// Where the guest runs.
@@ -455,6 +464,7 @@ impl Fact {
                 | Self::Scanned { .. }
                 | Self::Reprotection { .. }
                 | Self::Migration { .. }
+                | Self::Eviction { .. }
                 | Self::Freeze { .. }
                 | Self::Recipe { .. }
                 | Self::Capture { .. }

@@ -229,7 +229,15 @@ fn act(ctx: &Ctx, work: Work) -> Result<(), ApiError> {
         Work::DomainStopped(uid, clean) => node::stopped(ctx, &uid, clean),
         Work::GraceOver(uid) => node::grace_over(ctx, &uid),
         Work::Migrated(key) => migration::finish(ctx, &key),
-        Work::MigrationFailed(key, why) => migration::broke(ctx, &key, &why),
+        Work::MigrationFailed(key, broken) => migration::broke(ctx, &key, &broken),
+        Work::MigrationWaited(key, uid) => {
+            ctx.waited(&uid);
+            migration::reconcile(ctx, &key)
+        }
+        Work::TargetOverdue(key, unschedulable) => {
+            migration::target_overdue(ctx, &key, unschedulable);
+            Ok(())
+        }
     }
 }
 

@@ -30,8 +30,10 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
         return Ok(());
     }
     if meta::deleting(&pod) {
-        let lives = domain_of(ctx, &pod).is_some_and(|domain| !domain.ended());
-        if !lives {
+        let domain = domain_of(ctx, &pod).filter(|domain| !domain.ended());
+        if let Some(domain) = domain {
+            terminated(ctx, &domain);
+        } else {
             ctx.after(ctx.timing.pod_stop, Work::PodStopped(key(&pod)));
         }
         return Ok(());
@@ -43,6 +45,18 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
         return schedule::schedule(ctx, &pod);
     }
     Ok(())
+}
+
+/// The launcher of a domain got its signal to end, as after an eviction: the guest's power button is
+/// pressed.
+fn terminated(ctx: &Ctx, domain: &Arc<Domain>) {
+    let (namespace, name) = &domain.vmi;
+    let vmi = ctx.store.get(VMI, namespace, name);
+    if let Some(vmi) = vmi.filter(|vmi| meta::uid(vmi) == domain.uid && !super::keys::is_final(vmi))
+        && domain.guest().is_some()
+    {
+        shut_down(ctx, &vmi, domain);
+    }
 }
 
 /// The domain that a launcher pod carries.
@@ -392,7 +406,7 @@ pub(super) fn pod_stopped(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
 /// A launcher pod is gone from the API. If its domain still runs, somebody forced it: the node kills
 /// the domain with the pod.
 pub(super) fn pod_gone(ctx: &Ctx, pod: &Value) -> Result<(), ApiError> {
-    super::migration::target_gone(ctx, pod);
+    super::migration::target_gone(ctx, pod)?;
     let Some(domain) = domain_of(ctx, pod) else {
         return Ok(());
     };

@@ -308,13 +308,15 @@ impl Prober {
     }
 
     /// Begins to ask the guest's network for echoes, on streams of its own beside the probe's. When
-    /// this returns the first echo has come.
-    pub async fn echo(&self, deadline: &Deadline) -> Result<Echo, ProbeError> {
+    /// this returns the first echo has come. Of `observers` side by side each asks less often.
+    pub async fn echo(&self, observers: u32, deadline: &Deadline) -> Result<Echo, ProbeError> {
         let remote = self.reach().remote(self.config.run_id);
         Echo::start(
             Arc::clone(&self.reach),
             remote,
+            self.progress.subscribe(),
             self.recorder.clone(),
+            observers,
             deadline,
         )
         .await

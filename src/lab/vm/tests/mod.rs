@@ -1,4 +1,5 @@
 mod exec;
+mod migrations;
 mod strikes;
 
 use std::time::Duration;
