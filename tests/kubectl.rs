@@ -395,7 +395,10 @@ async fn kubectl_runs_commands_in_launcher_pods() {
         guests: Guests::Simulated,
     };
     let lab = Lab::start(&config).await.expect("a lab");
-    let kubectl = Kubectl::new(lab.server(Site::Primary).expect("a site"), "admin");
+    let kubectl = Kubectl {
+        config: lab.kubeconfigs()[0].clone(),
+        home: tempfile::tempdir().expect("a directory"),
+    };
     beside(move || {
         kubectl.ok("apply -f -", FEDORA);
         kubectl.ok(
