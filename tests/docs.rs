@@ -17,6 +17,7 @@ const PAGES: [&str; 14] = [
     "docs/migration.md",
     "docs/performance.md",
     "docs/plan.md",
+    "docs/quiesce.md",
     "docs/rbac.md",
     "docs/real-guests.md",
     "docs/selftest.md",

@@ -364,3 +364,85 @@ async fn kubectl_drains_a_node_and_its_vm_lives_on() {
     .await;
     lab.stop().await;
 }
+
+/// A VM whose guest has an operating system and an agent.
+const FEDORA: &str = "
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {name: web, namespace: default}
+spec:
+  runStrategy: Always
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      domain:
+        devices: {disks: [{name: root, disk: {bus: virtio}}]}
+        resources: {requests: {memory: 128Mi}}
+      volumes: [{name: root, containerDisk: {image: 'registry.example/containerdisks/fedora:42'}}]
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_runs_commands_in_launcher_pods() {
+    if !installed() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = LabConfig {
+        dir: dir.path().to_owned(),
+        seed: 5,
+        time_scale: LabConfig::FAST,
+        guests: Guests::Simulated,
+    };
+    let lab = Lab::start(&config).await.expect("a lab");
+    let kubectl = Kubectl {
+        config: lab.kubeconfigs()[0].clone(),
+        home: tempfile::tempdir().expect("a directory"),
+    };
+    beside(move || {
+        kubectl.ok("apply -f -", FEDORA);
+        kubectl.ok(
+            "wait vmi/web --for=condition=AgentConnected --timeout=30s",
+            "",
+        );
+        let pod = kubectl.ok("get pod -l kubevirt.io=virt-launcher -o name", "");
+        let pod = pod.trim();
+        let exec = |rest: &str| kubectl.run(&format!("exec {pod} {rest}"), "");
+        // kubectl itself reads the annotation with the default container.
+        assert_eq!(exec("-- echo a b"), (0, "a b\n".to_owned()));
+        assert_eq!(
+            exec("-c compute -- false"),
+            (1, "command terminated with exit code 1\n".to_owned())
+        );
+        let (code, said) = exec("-c compute -- sh -c true");
+        assert_eq!(code, 1);
+        assert!(
+            said.contains("executable file not found in $PATH"),
+            "{said}"
+        );
+        let (code, said) = exec("-c virt-launcher -- true");
+        assert_eq!(code, 1);
+        assert!(
+            said.contains("container virt-launcher is not valid")
+                || said.contains("container virt-launcher not found"),
+            "{said}"
+        );
+        let flags = "--name web --namespace default";
+        let (code, said) = exec(&format!("-c compute -- virt-freezer --freeze {flags}"));
+        assert!(
+            code == 0 && said.contains("completed successfully"),
+            "{said}"
+        );
+        kubectl.ok(
+            "wait vmi/web --for=jsonpath={.status.fsFreezeStatus}=frozen --timeout=30s",
+            "",
+        );
+        assert_eq!(
+            exec(&format!("-c compute -- virt-freezer --unfreeze {flags}")).0,
+            0
+        );
+        assert_eq!(exec("-c compute -- virt-freezer --freeze").0, 1);
+    })
+    .await;
+    lab.stop().await;
+}

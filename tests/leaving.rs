@@ -20,8 +20,18 @@ fn under_load(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
 
 /// A run of a scenario in which a VM has come to a step.
 fn within(dir: &Path, scenario: &str, step: &str) -> (Child, BufReader<std::process::ChildStderr>) {
+    run_to(dir, &["--only", scenario], step)
+}
+
+/// The same with other arguments.
+fn run_to(
+    dir: &Path,
+    arguments: &[&str],
+    step: &str,
+) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args(["run", "plan.yaml", "--only", scenario, "--out", "run"])
+        .args(["run", "plan.yaml", "--out", "run"])
+        .args(arguments)
         .current_dir(dir)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -200,6 +210,38 @@ fn a_killed_run_leaves_no_guest_frozen() {
         let (code, said) = virtproof(dir.path(), &["cleanup", "run"]);
         assert_eq!(code, Some(0), "{said}");
         assert!(!said.contains("clean: 0 entries"), "{said}");
+        let log = std::fs::read_to_string(dir.path().join("run/undo.jsonl")).expect("a log");
+        assert!(log.contains("unfreeze"), "the thaw was on record: {log}");
+    }
+}
+
+#[test]
+fn a_run_killed_inside_a_recipe_leaves_no_guest_frozen() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let frozen = |dir: &Path, wanted| runtime.block_on(until_frozen(dir, wanted));
+    for (timer, by_itself) in [("30s", false), ("3s", true)] {
+        let dir = tempfile::tempdir().expect("folder");
+        let _lab = Lab::up(dir.path(), |plan| {
+            let one = plan.replace("count: 3", "count: 1\n    recipe: vm-quiesce");
+            let one = one.replace("  - boot.replicated", "  - recipe.freeze-thaw");
+            one.replace("unfreeze: 30s", &format!("unfreeze: {timer}"))
+        });
+        // No sync ends the capture before the run is killed.
+        let (code, said) = virtproof(
+            dir.path(),
+            &["lab", "fault", "snapshot-outside-freeze", "--dir", "."],
+        );
+        assert_eq!(code, Some(0), "{said}");
+        let (mut child, _lines) = within(dir.path(), "recipe.freeze-thaw", "workflow …");
+        frozen(dir.path(), true);
+        signal(&child, "-KILL");
+        child.wait().expect("its end");
+        if by_itself {
+            // Nobody cleans up: the freezer's timer thaws.
+            frozen(dir.path(), false);
+        }
+        let (code, said) = virtproof(dir.path(), &["cleanup", "run"]);
+        assert_eq!(code, Some(0), "{said}");
         let log = std::fs::read_to_string(dir.path().join("run/undo.jsonl")).expect("a log");
         assert!(log.contains("unfreeze"), "the thaw was on record: {log}");
     }

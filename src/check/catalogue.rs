@@ -3,8 +3,9 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, identity, isolation,
-    migration, order, outcome, protection, reprotection, residue, rpo, rto, second, split, stale,
+    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, hooks, identity,
+    isolation, migration, order, outcome, protection, reprotection, residue, rpo, rto, second,
+    split, stale,
 };
 
 /// What a check gives its word on.
@@ -220,9 +221,16 @@ pub const CATALOGUE: &[CheckSpec] = &[
     subject(
         "A4",
         "the thaw came in time",
-        "The guest was thawed before it would have thawed by itself, and its file systems stood still for no longer than allowed.",
+        "The guest was thawed before it would have thawed by itself, or by itself when nobody else was to; its file systems stood still for no longer than allowed.",
         "Known to within a token interval; a guest whose power is cut while it is frozen needs no thaw.",
         freeze::thaw,
+    ),
+    subject(
+        "A5",
+        "hooks were taken at their word",
+        "A hook that failed, or found nothing to work on, stopped its workflow or let it go on as the Recipe declares, and what stopped was not called a success.",
+        "A hook's exit code says nothing of the guest; A1 to A4 do.",
+        hooks::check,
     ),
     subject(
         "O1",

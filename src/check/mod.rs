@@ -25,6 +25,7 @@ mod finding;
 mod freeze;
 mod gap;
 mod honesty;
+mod hooks;
 mod identity;
 mod image;
 mod isolation;

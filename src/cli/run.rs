@@ -19,10 +19,11 @@ use crate::{cluster, workload};
 fn load(path: &Path, sets: &[String]) -> Result<Loaded, RunError> {
     let scenarios: Vec<&str> = catalogue::catalogue().map(|spec| spec.id).collect();
     let templates = workload::names();
+    let recipes = workload::hooks::names();
     let known = Known {
         scenarios: Some(&scenarios),
         templates: Some(&templates),
-        recipes: Some(&[]),
+        recipes: Some(&recipes),
         files: true,
     };
     plan::load_with(path, sets, &known).map_err(RunError::usage)
@@ -133,6 +134,7 @@ pub(super) async fn preflight(path: &Path, format: Format, verbose: u8) -> anyho
     trace::start(verbose)?;
     let loaded = load(path, &[])?;
     let rendered = run::templates(&loaded.plan, &loaded.dir)?;
+    run::recipes(&loaded.plan, &loaded.dir)?;
     let sites = cluster::Sites::open(loaded.plan.sites(), &loaded.dir)
         .await
         .map_err(RunError::usage)?;

@@ -141,6 +141,15 @@ pub enum Error {
         /// The server's words.
         message: String,
     },
+    /// A command could not be run in a container: there is no such pod, container or program, or
+    /// the container does not run.
+    #[error("{tried}: it could not be run: {message}")]
+    NotRun {
+        /// The call.
+        tried: Tried,
+        /// The server's or the node's words.
+        message: String,
+    },
     /// Any other HTTP error.
     #[error("{tried}: HTTP {code}{}{message}", if message.is_empty() { "" } else { ": " })]
     Http {

@@ -11,11 +11,13 @@ pub mod crd;
 mod deadline;
 mod error;
 mod evict;
+pub mod exec;
 mod facts;
 mod kind;
 mod owner;
 pub mod portforward;
 mod sites;
+mod socket;
 mod subresource;
 mod sweep;
 #[cfg(test)]

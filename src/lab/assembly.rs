@@ -272,6 +272,7 @@ async fn one_site(
     let mut server = SiteConfig::new(name, store, clock);
     server.admission = vec![kubevirt.webhooks(), Arc::new(storage::Claims)];
     server.aggregated = vec![kubevirt.subresources()];
+    server.connect = vec![("pods".into(), "exec".into(), kubevirt.exec())];
     server.board = Arc::clone(board);
     server.seed = config.seed ^ u64::from(site == Site::Secondary);
     let faults = Arc::clone(board);

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{
-    AccessMode, DriverKind, Evidence, FencingMethod, FileSystem, LedgerKind, RouteKind, Sites,
-    VolumeMode,
+    AccessMode, DriverKind, Evidence, FencingMethod, FileSystem, LedgerKind, Quiesce, RecipeMode,
+    RouteKind, Sites, VolumeMode,
 };
 use super::text::{DurationText, ParameterText, QuantityText};
 
@@ -128,9 +128,18 @@ pub struct Workload {
     /// Values for the template's `${PARAM}` placeholders.
     #[serde(default)]
     pub parameters: BTreeMap<String, ParameterText>,
-    /// Recipe for freeze and thaw, by embedded name or path.
+    /// Recipe whose `backup` workflow quiesces the VM, by embedded name or path.
     #[serde(default)]
     pub recipe: Option<String>,
+    /// How the Recipe is understood: `strict` as a user means it, `faithful` as Ramen does it.
+    #[serde(default)]
+    pub recipe_mode: RecipeMode,
+    /// Values for the Recipe's `${NAME}`, besides `NAMESPACE`, `VM` and `UNFREEZE_SECONDS`.
+    #[serde(default)]
+    pub recipe_parameters: BTreeMap<String, Vec<String>>,
+    /// How the VM is frozen; by its Recipe if it has one, else by KubeVirt's subresource.
+    #[serde(default)]
+    pub quiesce: Option<Quiesce>,
     /// How to log in.
     #[serde(default)]
     pub ssh: Ssh,

@@ -8,6 +8,7 @@ pub mod file;
 pub mod model;
 mod overrides;
 pub mod problem;
+mod quiesce;
 mod shape;
 mod starter;
 pub mod text;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::quiesce::{Quiesce, RecipeMode};
+
 /// A rehearsal that may be run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -236,6 +238,12 @@ pub struct Workload {
     pub parameters: BTreeMap<String, String>,
     /// Recipe by embedded name or path.
     pub recipe: Option<String>,
+    /// How it is understood.
+    pub recipe_mode: RecipeMode,
+    /// Values for its parameters.
+    pub recipe_parameters: BTreeMap<String, Vec<String>>,
+    /// How the VM is frozen.
+    pub quiesce: Quiesce,
     /// How to log in.
     pub ssh: Ssh,
     /// Data volumes to add when the template marks none; empty means the default pair.

@@ -1,6 +1,6 @@
 //! From a request to a world: the run directory, the sites, the keys, the preflight.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,8 @@ use crate::plan::model::Workload;
 use crate::probe::host::ProbeBinary;
 use crate::replicate::Driver;
 use crate::scenario::{Mint, World};
-use crate::workload::{self, Rendered};
+use crate::workload::recipe::Recipe;
+use crate::workload::{self, Rendered, hooks};
 
 /// Where the plan's relative paths start from, kept beside the plan for a later cleanup.
 const BASE_FILE: &str = "base";
@@ -62,6 +63,17 @@ pub fn templates(plan: &Plan, base: &Path) -> Result<Vec<(Workload, Rendered)>, 
     plan.workloads().iter().map(render).collect()
 }
 
+/// Reads every workload's Recipe, for the same reason. One that names none has the embedded one, for
+/// scenarios that need any.
+pub fn recipes(plan: &Plan, base: &Path) -> Result<BTreeMap<String, Recipe>, RunError> {
+    let read = |workload: &Workload| {
+        let reference = workload.recipe.as_deref().unwrap_or(hooks::DEFAULT);
+        let recipe = hooks::load(reference, base).map_err(RunError::usage)?;
+        Ok((workload.name.clone(), recipe))
+    };
+    plan.workloads().iter().map(read).collect()
+}
+
 /// Builds the world and asks whether the plan can run.
 pub(super) async fn world(
     request: &Request,
@@ -71,6 +83,7 @@ pub(super) async fn world(
 ) -> Result<World, RunError> {
     let loaded = &request.plan;
     let rendered = templates(&loaded.plan, &loaded.dir)?;
+    let recipes = recipes(&loaded.plan, &loaded.dir)?;
     let key = login_key(&loaded.plan, &loaded.dir).map_err(RunError::Usage)?;
     let binary = probe(request)?;
     let driver = Driver::new(loaded.plan.protection());
@@ -119,6 +132,7 @@ pub(super) async fn world(
         pins,
         binary,
         rendered,
+        recipes,
         mint: Mint::new(u32::from_le_bytes(nonce)),
         ahead,
     })

@@ -11,7 +11,7 @@ pub mod preflight;
 mod trials;
 
 pub use crate::evidence::{PLAN_FILE, UNDO_FILE, VERDICTS_FILE};
-pub use begin::{base, templates};
+pub use begin::{base, recipes, templates};
 pub use cleanup::{Cleaned, cleanup};
 pub use error::RunError;
 pub use finish::{Judged, Keep, judge, keep, seal};

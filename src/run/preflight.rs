@@ -275,6 +275,11 @@ fn asks(plan: &Plan) -> Vec<Ask> {
         want(group, "virtualmachineinstances/unfreeze", &["update"]);
         want(group, "virtualmachineinstances/guestosinfo", &["get"]);
     }
+    if select(plan.scenarios()).is_ok_and(|specs| specs.iter().any(|spec| spec.runs_hooks(plan))) {
+        want("", "pods", &["list"]);
+        // A WebSocket is a GET; since 1.35 it needs the right to create as well.
+        want("", "pods/exec", &["get", "create"]);
+    }
     want(
         "cdi.kubevirt.io",
         "datavolumes",

@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 mod member;
+mod recipe;
 mod step;
 mod trial;
 mod trouble;

@@ -1,5 +1,6 @@
 //! What every step of a run shares: the plan, the sites, the history, and who we are in the guests.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +17,7 @@ use crate::plan::model::Workload;
 use crate::probe::host::ProbeBinary;
 use crate::replicate::Driver;
 use crate::workload::Rendered;
+use crate::workload::recipe::Recipe;
 
 /// The world of one run.
 pub struct World {
@@ -45,6 +47,8 @@ pub struct World {
     pub binary: ProbeBinary,
     /// Templates with their parameters filled in, by workload.
     pub rendered: Vec<(Workload, Rendered)>,
+    /// The Recipe of each workload, by its name.
+    pub recipes: BTreeMap<String, Recipe>,
     /// Mints incarnations.
     pub mint: Mint,
     /// How far each site's clock is ahead of ours at most, for comparing with `lastSyncTime`.

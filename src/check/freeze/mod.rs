@@ -35,11 +35,19 @@ struct Freeze<'a> {
     refused: Option<(&'a Event, &'a str)>,
     thaw_asked: Option<&'a Event>,
     thawed: Option<(&'a Event, &'a Outcome)>,
+    /// The word that nobody is to thaw it.
+    abandoned: Option<&'a Event>,
     /// The asking for the end of the guest's power before any thaw, and its coming about.
     cut: Option<(&'a Event, &'a Event)>,
 }
 
 impl Freeze<'_> {
+    /// Whether it holds as far as anybody was told, so that another freeze there changes nothing.
+    fn holds(&self, site: Site) -> bool {
+        let ended = self.thaw_asked.is_some() || self.cut.is_some() || self.abandoned.is_some();
+        self.site == site && self.frozen.is_some() && !ended
+    }
+
     /// While this lasts the file systems must take no write: from the word that they are frozen to
     /// the asking for the thaw, the end of the power, or the earliest moment at which the launcher's
     /// timer may have thawed them.
@@ -94,6 +102,11 @@ fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
             continue;
         };
         if let FreezeFact::Asked { timeout_ms } = freeze {
+            // What is frozen already stays so by its first timer, whoever asks again.
+            let held = freezes.last().is_some_and(|last| last.holds(*site));
+            if held {
+                continue;
+            }
             freezes.push(Freeze {
                 site: *site,
                 asked: event,
@@ -102,6 +115,7 @@ fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
                 refused: None,
                 thaw_asked: None,
                 thawed: None,
+                abandoned: None,
                 cut: None,
             });
             continue;
@@ -111,9 +125,14 @@ fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
         };
         match freeze {
             FreezeFact::Frozen => open.frozen = open.frozen.or(Some(event)),
-            FreezeFact::Refused { why } => open.refused = Some((event, why)),
+            // A freeze of what is frozen that is refused leaves it frozen.
+            FreezeFact::Refused { why } if open.frozen.is_none() => {
+                open.refused = Some((event, why));
+            }
+            FreezeFact::Refused { .. } => {}
             FreezeFact::ThawAsked => open.thaw_asked = open.thaw_asked.or(Some(event)),
             FreezeFact::Thawed { outcome } => open.thawed = Some((event, outcome)),
+            FreezeFact::Abandoned => open.abandoned = Some(event),
             FreezeFact::Asked { .. } | FreezeFact::Reported { .. } => {}
         }
     }

@@ -9,12 +9,18 @@ use crate::history::event::{Event, Outcome};
 use crate::history::read::Incarnation;
 
 const MS: u64 = 1_000_000;
+/// How much later than its timer a guest may thaw by itself, nanoseconds: the agent has to answer,
+/// and the writer to be heard.
+const LATE: u64 = 5_000_000_000;
 
 /// A4.
 pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
     super::each(case, |freeze| {
         if seen::never_held(case, freeze) {
             return Finding::unsure("the freeze was not real, see A1");
+        }
+        if freeze.abandoned.is_some() {
+            return by_itself(case, freeze);
         }
         let timely = match freeze.cut {
             Some(cut) => before_power(freeze, cut),
@@ -95,6 +101,60 @@ fn timely(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
         return Finding::unsure(format!("{said}: either may have come first"));
     }
     Finding::pass(said)
+}
+
+/// A guest that nobody thaws must thaw by itself, when its timer runs out.
+fn by_itself(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
+    let Some(frozen) = freeze.frozen else {
+        return Finding::unsure("the guest was not said to be frozen");
+    };
+    if freeze.timeout_ms == 0 {
+        return Finding::fail("nobody was to thaw the guest, and it had no timer")
+            .witness(format!("event {}", freeze.asked.seq));
+    }
+    let Some(load) = case.load_at(freeze.asked.at_ns) else {
+        return Finding::unsure("no load ran when the guest was frozen");
+    };
+    let timeout = freeze.timeout_ms.saturating_mul(MS);
+    let latest = frozen.at_ns.saturating_add(timeout + LATE);
+    let timer = float(freeze.timeout_ms) / 1e3;
+    let files = frames_of(load, &Writers::of(case, load).file);
+    let brackets = files.iter().filter_map(|frame| load.acks.bracket(*frame));
+    let resumed = brackets
+        .filter(|bracket| bracket.low > frozen.at_ns)
+        .min_by_key(|b| b.high);
+    let Some(resumed) = resumed.filter(|b| freeze.thaw_asked.is_none_or(|t| b.high < t.at_ns))
+    else {
+        let asked = freeze.thaw_asked.map(|thaw| thaw.at_ns);
+        let still = still(case, load, &files).max(asked.unwrap_or(0).saturating_sub(frozen.at_ns));
+        let said = format!(
+            "nobody thawed the guest, its timer was {timer:.1} s, and its file systems stood still for {:.3} s",
+            seconds(still)
+        );
+        return if still > timeout + LATE {
+            Finding::fail(said).witness(format!("frozen by event {}", freeze.asked.seq))
+        } else {
+            Finding::unsure(format!("{said}: it was not looked at for long enough"))
+        };
+    };
+    let low = resumed.low.saturating_sub(frozen.at_ns);
+    let high = resumed.high.saturating_sub(freeze.asked.at_ns);
+    let said = format!(
+        "nobody thawed the guest, and it wrote to its file systems again after {:.3} s to {:.3} s, its timer was {timer:.1} s",
+        seconds(low),
+        seconds(high)
+    );
+    let finding = if resumed.low > latest {
+        Finding::fail(format!("{said}: far too late"))
+            .witness(format!("frozen by event {}", freeze.asked.seq))
+    } else if resumed.high > latest {
+        Finding::unsure(format!("{said}: that may be too late"))
+    } else {
+        Finding::pass(said)
+    };
+    finding
+        .measure(time("freeze-stall", low, high, None))
+        .limit("the objective for stalls is not asked of a freeze that nobody ends")
 }
 
 /// For how long raw volumes are known to have gone on after the last write to a file system.

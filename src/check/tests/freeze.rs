@@ -357,6 +357,80 @@ fn the_stall_is_judged_by_its_bracket() {
     assert_eq!(allowed(1_000).status, Inconclusive);
 }
 
+/// A freeze that nobody is to thaw, with a timer, held for so many milliseconds.
+fn abandoned(timer: u64, held: u64) -> Kit {
+    let mut kit = Kit::frozen_until(3, &[0, 2], held, 500);
+    kit.without(|fact| {
+        matches!(
+            fact,
+            Fact::Capture { .. }
+                | Fact::Freeze {
+                    freeze: FreezeFact::ThawAsked | FreezeFact::Thawed { .. },
+                    ..
+                }
+        )
+    });
+    kit.change(|fact| {
+        if let Fact::Freeze {
+            freeze: FreezeFact::Asked { timeout_ms },
+            ..
+        } = fact
+        {
+            *timeout_ms = timer;
+        }
+    });
+    let site = Site::Primary;
+    let freeze = FreezeFact::Abandoned;
+    kit.add(PAUSE + 20 * MS, Fact::Freeze { site, freeze });
+    kit
+}
+
+#[test]
+fn a_guest_that_nobody_thaws_must_thaw_by_itself() {
+    let verdict = abandoned(1_000, 1_000).verdict("A4");
+    assert_eq!(verdict.status, Pass, "{verdict:?}");
+    assert_eq!(abandoned(1_000, 1_000).status("A1"), Pass);
+    let mut kit = abandoned(1_000, 1_000);
+    kit.plan = plan("{freezeStall: 300ms}");
+    assert_eq!(
+        kit.status("A4"),
+        Pass,
+        "the objective is for those who thaw"
+    );
+    // Without a timer nobody ever would have.
+    assert_eq!(abandoned(0, 1_000).status("A4"), Fail);
+    // It never wrote again, and was not looked at for long enough to hold that against it.
+    let verdict = abandoned(1_000, 60_000).verdict("A4");
+    assert_eq!(verdict.status, Inconclusive, "{verdict:?}");
+    // Somebody had to thaw it at last, far too late.
+    let mut kit = abandoned(1_000, 60_000);
+    let site = Site::Primary;
+    let freeze = FreezeFact::ThawAsked;
+    kit.add(PAUSE + 8_000 * MS, Fact::Freeze { site, freeze });
+    let verdict = kit.verdict("A4");
+    assert_eq!(verdict.status, Fail, "{verdict:?}");
+}
+
+#[test]
+fn a_second_freeze_keeps_the_first_timer() {
+    let again = |timer: u64| {
+        let mut kit = Kit::frozen(3);
+        let site = Site::Primary;
+        for (at, freeze) in [
+            (350, FreezeFact::Asked { timeout_ms: timer }),
+            (360, FreezeFact::Frozen),
+            (370, FreezeFact::Asked { timeout_ms: timer }),
+            (380, FreezeFact::Refused { why: "busy".into() }),
+        ] {
+            kit.add(PAUSE + at * MS, Fact::Freeze { site, freeze });
+        }
+        ["A1", "A2", "A4"].map(|check| kit.status(check))
+    };
+    // One freeze, whatever timer the later ones name.
+    assert_eq!(again(5_000), [Pass; 3]);
+    assert_eq!(again(100), [Pass; 3]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

@@ -12,26 +12,18 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use futures::{Sink as _, Stream as _};
-use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
-};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
-use hyper_util::rt::TokioIo;
-use kube::client::Body;
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::cluster::answer::{Refusal, sound};
 use crate::cluster::client::Cluster;
 use crate::cluster::crd::kubevirt::VirtualMachineInstance;
-use crate::cluster::error::{Error, Tried, chain};
+use crate::cluster::error::{Error, Tried};
 use crate::cluster::kind::ObjRef;
+use crate::cluster::socket::{Socket, Upgrade};
 use crate::cluster::subresource;
 
 /// The subprotocol that virt-api speaks.
@@ -40,8 +32,6 @@ const PROTOCOL: &str = "plain.kubevirt.io";
 const DIAL: Duration = Duration::from_secs(30);
 /// Largest frame that we send.
 const FRAME: usize = 32 << 10;
-/// Largest error body that we read.
-const MAX_ERROR: usize = 64 << 10;
 
 impl Cluster {
     /// Connects to a TCP port of a VMI's guest.
@@ -69,57 +59,10 @@ impl Cluster {
     }
 
     async fn dial(&self, tried: &Tried, path: &str) -> Result<Tunnel, Error> {
-        let answer = |why: String| Error::Answer {
-            tried: tried.clone(),
-            why,
+        let socket = match self.upgrade(tried, path, &[PROTOCOL]).await? {
+            Upgrade::Switched(socket, _) => *socket,
+            Upgrade::Refused(status, body) => return Err(refused(tried, status, &body)),
         };
-        let key = generate_key();
-        let request = Request::get(path)
-            .header(CONNECTION, HeaderValue::from_static("Upgrade"))
-            .header(UPGRADE, HeaderValue::from_static("websocket"))
-            .header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
-            .header(SEC_WEBSOCKET_KEY, &key)
-            .header(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL))
-            .body(Body::empty())
-            .map_err(|e| answer(format!("no valid request: {e}")))?;
-        let unreachable = |seen: String| Error::Unreachable {
-            tried: tried.clone(),
-            url: self.url().to_owned(),
-            seen,
-        };
-        let response = self
-            .client()
-            .send(request)
-            .await
-            .map_err(|e| unreachable(chain(&e)))?;
-        let status = response.status();
-        if status != StatusCode::SWITCHING_PROTOCOLS {
-            let body = Limited::new(response.into_body(), MAX_ERROR)
-                .collect()
-                .await
-                .map_err(|e| unreachable(chain(e.as_ref())))?
-                .to_bytes();
-            return Err(refused(tried, status, &body));
-        }
-        // Borrows the headers, not the response: its body would make this future unsendable.
-        let headers = response.headers().clone();
-        let header = |name| headers.get(name).and_then(|v| v.to_str().ok());
-        if header(SEC_WEBSOCKET_ACCEPT) != Some(derive_accept_key(key.as_bytes()).as_str()) {
-            return Err(answer(
-                "the upgrade was not accepted by a WebSocket server".into(),
-            ));
-        }
-        // The server may leave the subprotocol out, but must not choose another.
-        if let Some(other) = header(SEC_WEBSOCKET_PROTOCOL).filter(|p| *p != PROTOCOL) {
-            return Err(answer(format!(
-                "the server chose the subprotocol {other:?}"
-            )));
-        }
-        let upgraded = hyper::upgrade::on(response)
-            .await
-            .map_err(|e| unreachable(chain(&e)))?;
-        let socket =
-            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
         Ok(Tunnel {
             socket,
             pending: Bytes::new(),
@@ -148,7 +91,7 @@ fn refused(tried: &Tried, status: StatusCode, body: &[u8]) -> Error {
 /// The byte stream. A normal close by the server is the end of file; a stream that breaks off is an
 /// error. Closing the write side closes both.
 pub struct Tunnel {
-    socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>,
+    socket: Socket,
     pending: Bytes,
     ended: bool,
 }

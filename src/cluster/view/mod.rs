@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::registry::Registry;
 pub use self::scope::Scope;
+pub(super) use self::scope::escape;
 pub use self::store::Objects;
 use self::store::Store;
 use super::deadline::Deadline;

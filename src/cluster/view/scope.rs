@@ -46,7 +46,7 @@ impl Scope {
 }
 
 /// Percent-encodes a query value.
-fn escape(text: &str) -> String {
+pub(in crate::cluster) fn escape(text: &str) -> String {
     use fmt::Write as _;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

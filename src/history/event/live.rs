@@ -66,6 +66,8 @@ pub enum FreezeFact {
         /// Whether it says frozen.
         frozen: bool,
     },
+    /// Nobody is to thaw from now on: the launcher's timer must.
+    Abandoned,
     /// A thaw is about to be asked for.
     ThawAsked,
     /// The thaw came back. That it succeeded does not say that the guest was still frozen.

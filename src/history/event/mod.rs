@@ -10,6 +10,7 @@ mod basic;
 mod evict;
 mod live;
 mod parts;
+mod recipe;
 pub use basic::{Outcome, Site};
 pub use evict::{EvictionFact, Spoil};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
@@ -17,6 +18,7 @@ pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
     ShapeFact, Stage, VolumeFact,
 };
+pub use recipe::RecipeFact;
 
 /// The version of the event schema.
 pub const VERSION: u32 = 1;
@@ -397,6 +399,13 @@ pub enum Fact {
         /// How far it is.
         freeze: FreezeFact,
     },
+    /// A workflow of a Recipe is walked over.
+    Recipe {
+        /// Where the guest runs.
+        site: Site,
+        /// How far it is.
+        recipe: RecipeFact,
+    },
     /// A point in time of the VM's volumes is about to be taken, or was.
     Capture {
         /// Where.
@@ -457,6 +466,7 @@ impl Fact {
                 | Self::Migration { .. }
                 | Self::Eviction { .. }
                 | Self::Freeze { .. }
+                | Self::Recipe { .. }
                 | Self::Capture { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }

@@ -15,5 +15,5 @@ pub mod store;
 
 pub use errors::{ApiError, Cause};
 pub use hooks::{Admission, Aggregated, Body, Operation, Review, User, full};
-pub use server::{ApiServer, RunningServer, SiteConfig, Skew, StartError};
+pub use server::{ApiServer, Query, RunningServer, SiteConfig, Skew, StartError};
 pub use store::{Change, ChangeKind, DeleteOptions, Deleted, Part, Propagation, Store};

@@ -101,6 +101,12 @@ pub enum Fault {
     FreezeInPod,
     /// The agent cannot freeze, and its error is swallowed.
     FreezeSwallowed,
+    /// A freeze takes longer than virt-api waits for it.
+    FreezeSlow,
+    /// The launcher does not thaw when the timer of a freeze runs out.
+    TimerLost,
+    /// Beside each launcher lies one that an earlier migration left Completed.
+    LauncherLeft,
     /// A freeze keeps writers out and leaves the journal as it is.
     FreezeUnclean,
     /// A thaw is acknowledged and not carried out.

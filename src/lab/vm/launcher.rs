@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{CREATED_BY, claim_of, items};
+use super::domain::Domain;
+use super::keys::{CREATED_BY, POD, VMI, claim_of, items};
+use super::site::{Ctx, settle};
 use crate::lab::api::meta;
+use crate::lab::faults::Fault;
 
 /// The image that the launcher runs; nothing pulls it.
 pub(super) const IMAGE: &str = "registry.example/kubevirt/virt-launcher:v1.9.0";
@@ -63,6 +66,22 @@ pub(super) fn pod(vmi: &Value) -> Value {
         },
         "status": {"phase": "Pending", "qosClass": "Burstable"},
     })
+}
+
+/// Fault `launcher-left-completed`: a launcher as a migration leaves it on the node that the guest came
+/// from, of which no migration tells.
+pub(super) fn leave_one(ctx: &Ctx, domain: &Domain) {
+    let (namespace, name) = &domain.vmi;
+    let vmi = ctx.store.get(VMI, namespace, name);
+    let Some(vmi) = vmi.filter(|_| ctx.board.armed(Fault::LauncherLeft)) else {
+        return;
+    };
+    let mut left = pod(&vmi);
+    left["metadata"]["name"] = json!(format!("virt-launcher-{name}-00000"));
+    left["metadata"]["labels"]["kubevirt.io/migrationJobUID"] = json!(meta::uid(&vmi));
+    left["spec"]["nodeName"] = json!(domain.place().node);
+    left["status"] = json!({"phase": "Succeeded"});
+    settle("a launcher that was left", ctx.store.create(POD, left));
 }
 
 fn annotations(vmi: &Value) -> Value {

@@ -10,6 +10,7 @@ mod attach;
 mod boot;
 mod condition;
 mod domain;
+pub mod exec;
 pub mod guest;
 mod instance;
 mod keys;
@@ -22,11 +23,13 @@ mod mismove;
 mod node;
 mod power;
 mod printable;
+mod quiesce;
 mod real;
 mod report;
 mod schedule;
 mod seed;
 mod site;
+mod socket;
 mod status;
 pub mod subresources;
 mod vmi;
@@ -49,6 +52,7 @@ use crate::lab::array::Array;
 use crate::lab::clock::LabClock;
 use crate::lab::faults::Board;
 use crate::lab::qemu::Hypervisor;
+use exec::Exec;
 pub use guest::Guest;
 use keys::{DV, POD, PVC, VM, VMI, VMIM, claim_of, items, phase};
 pub use seed::seed;
@@ -111,6 +115,11 @@ impl KubeVirt {
     /// The aggregated API.
     pub fn subresources(&self) -> Arc<Subresources> {
         Arc::new(Subresources::new(Arc::clone(&self.ctx)))
+    }
+
+    /// The handler of `pods/exec`.
+    pub fn exec(&self) -> Arc<Exec> {
+        Arc::new(Exec::new(Arc::clone(&self.ctx)))
     }
 
     /// Cuts the power of all nodes: every guest stops where it is, controllers stand still. Call it

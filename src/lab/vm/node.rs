@@ -231,9 +231,11 @@ pub(super) fn listen(
 
 /// The guest's operating system came up.
 pub(super) fn guest_up(ctx: &Ctx, uid: &str) {
-    if let Some(guest) = ctx.domain(uid).and_then(|domain| domain.guest()) {
+    let domain = ctx.domain(uid);
+    if let Some((domain, guest)) = domain.and_then(|domain| domain.guest().map(|g| (domain, g))) {
         guest.bring_up();
         hold_sshd(ctx, &guest);
+        super::launcher::leave_one(ctx, &domain);
         super::agent::ask_later(ctx, uid);
     }
 }

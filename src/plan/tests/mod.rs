@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::plan::model::{Quiesce, RecipeMode};
 
 const SCENARIOS: &[&str] = &[
     "boot.replicated",
@@ -475,3 +476,25 @@ fn the_reference_names_every_field() {
 }
 
 mod reference;
+
+#[test]
+fn a_vm_is_frozen_by_its_recipe_if_it_has_one() {
+    let read = |more: &str| {
+        let text = crate::plan::LAB.replace("    count: 3\n", &format!("    count: 3\n{more}"));
+        let known = Known::nothing();
+        parse(&text, "plan.yaml", Path::new("."), &known)
+            .map(|loaded| loaded.plan.workloads()[0].clone())
+    };
+    assert_eq!(read("").unwrap().quiesce, Quiesce::Subresource);
+    let own = read("    recipe: vm-quiesce\n    recipeMode: faithful\n").unwrap();
+    assert_eq!(
+        (own.quiesce, own.recipe_mode),
+        (Quiesce::Recipe, RecipeMode::Faithful)
+    );
+    let kept = read("    recipe: vm-quiesce\n    quiesce: subresource\n").unwrap();
+    assert_eq!(kept.quiesce, Quiesce::Subresource);
+    for more in ["    quiesce: recipe\n", "    recipeParameters: {A: [b]}\n"] {
+        let said = read(more).unwrap_err().to_string();
+        assert!(said.contains("needs a Recipe"), "{said}");
+    }
+}

@@ -6,7 +6,7 @@ use super::names::jump_host;
 use super::{Judge, NAME};
 use crate::plan::file;
 use crate::plan::model::{
-    AccessMode, DataVolume, LedgerKind, Route, RouteKind, Ssh, VolumeMode, Workload,
+    AccessMode, DataVolume, LedgerKind, Quiesce, Route, RouteKind, Ssh, VolumeMode, Workload,
 };
 
 /// Most data volumes of one VM: ledger ordinals are small and guests have few device letters.
@@ -62,9 +62,34 @@ impl Judge<'_, '_> {
             count: file.count,
             parameters,
             recipe: file.recipe.clone(),
+            recipe_mode: file.recipe_mode,
+            recipe_parameters: file.recipe_parameters.clone(),
+            quiesce: self.quiesce(path, file),
             ssh: self.ssh(path, &file.ssh),
             data_volumes: self.data_volumes(path, &file.data_volumes),
         }
+    }
+
+    /// By what the VM is frozen: what the plan says, else its Recipe if it has one.
+    fn quiesce(&mut self, path: &str, file: &file::Workload) -> Quiesce {
+        if file.recipe.is_none() {
+            for (key, set) in [
+                ("recipeParameters", !file.recipe_parameters.is_empty()),
+                ("quiesce", file.quiesce == Some(Quiesce::Recipe)),
+            ] {
+                if set {
+                    let what = format!("`{key}` needs a Recipe");
+                    let at = format!("{path}.{key}");
+                    self.bad(&at, what, "a workload with a `recipe`", "add `recipe:`");
+                }
+            }
+        }
+        let own = if file.recipe.is_some() {
+            Quiesce::Recipe
+        } else {
+            Quiesce::Subresource
+        };
+        file.quiesce.unwrap_or(own)
     }
 
     fn parameter(&mut self, path: &str, name: &str, value: &str) {

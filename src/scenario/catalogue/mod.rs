@@ -9,6 +9,7 @@ use globset::Glob;
 pub use steps::Step;
 
 use crate::plan::Plan;
+use crate::plan::model::Quiesce;
 
 /// The scenarios that exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +38,12 @@ pub enum Kind {
     FreezeCoversReplica,
     /// The same without a freeze: journals are replayed, and that is all that is claimed.
     CrashBaseline,
+    /// A Recipe's hooks reach the guest.
+    FreezeThaw,
+    /// What a failed hook brings about.
+    HookFailure,
+    /// A guest that nobody thaws thaws by itself.
+    ThawGuarantee,
 }
 
 /// What a scenario needs of the world.
@@ -95,7 +102,16 @@ impl Spec {
 
     /// Whether it freezes guests.
     pub fn freezes(&self) -> bool {
-        self.steps.contains(&Step::Freeze)
+        let freezing = [Step::Freeze, Step::Workflow, Step::HookFailures];
+        freezing.iter().any(|step| self.steps.contains(step))
+    }
+
+    /// Whether it runs hooks of Recipes under a plan.
+    pub fn runs_hooks(&self, plan: &Plan) -> bool {
+        let walks = [Step::Workflow, Step::HookFailures];
+        let mut workloads = plan.workloads().iter();
+        walks.iter().any(|step| self.steps.contains(step))
+            || self.freezes() && workloads.any(|w| w.quiesce == Quiesce::Recipe)
     }
 
     /// Its checks, as far as a plan provides for what they rest on.

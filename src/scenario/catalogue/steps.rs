@@ -48,6 +48,12 @@ pub enum Step {
     Capture,
     /// Thaw the guests' file systems and wait until they are written to again.
     Thaw,
+    /// Leave the guests' file systems frozen until their timer thaws them.
+    Abandon,
+    /// Walk over the `backup` workflow of the Recipe, with a point of the replication for each group.
+    Workflow,
+    /// Walk over workflows whose hooks fail, in every way and under each `onError`.
+    HookFailures,
     /// Look at the file systems past any mount, then have them mounted and checked.
     Look,
     /// Open the volumes read-only, write the canaries, then read everything back.
@@ -154,6 +160,18 @@ impl Step {
             Self::Thaw => (
                 "thaw",
                 "thaw the guests' file systems; wait until they are written to again",
+            ),
+            Self::Abandon => (
+                "abandon",
+                "thaw nothing; wait until the timer has thawed the guests and they write again",
+            ),
+            Self::Workflow => (
+                "workflow",
+                "walk over the Recipe's backup workflow, with a point of the replication for each group",
+            ),
+            Self::HookFailures => (
+                "hook-failures",
+                "walk over workflows whose hooks fail, in every way and under each onError",
             ),
             Self::Look => (
                 "look",

@@ -12,16 +12,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::look::file_system;
 use crate::cluster::{Method, crd::kubevirt::VirtualMachineInstance};
 use crate::history::event::{CaptureFact, Fact, FileSystemFact, FreezeFact, LedgerMode, Outcome};
+use crate::plan::model::Quiesce;
 use crate::probe::layout::hot_writer;
 use crate::replicate::Goal;
 use crate::scenario::member::{Frozen, Member};
+use crate::scenario::recipe::{Bound, Part, walk};
 use crate::scenario::world::World;
 
 /// What takes the point.
@@ -34,8 +36,21 @@ const LAG: Duration = Duration::from_secs(15);
 /// For how long guests are given to write again after a thaw, where no objective says.
 const RESUMES: Duration = Duration::from_secs(10);
 
-/// Freezes the member's file systems.
+/// How much later than its timer a guest that nobody thaws is looked at for writing again.
+const LATE: Duration = Duration::from_secs(10);
+
+/// Freezes the member's file systems, as its workload says.
 pub(super) async fn freeze(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    match member.workload.quiesce {
+        Quiesce::Subresource => by_subresource(world, member).await,
+        Quiesce::Recipe => {
+            let bound = Bound::of(world, member)?;
+            walk(world, member, &bound, Part::Before).await
+        }
+    }
+}
+
+async fn by_subresource(world: &World, member: &mut Member) -> anyhow::Result<()> {
     let timeout = world.plan.deadlines().unfreeze;
     let asked = FreezeFact::Asked {
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -68,40 +83,85 @@ pub(super) async fn freeze(world: &World, member: &mut Member) -> anyhow::Result
 
 /// Waits until a sync that began after the freeze has crossed for every volume.
 pub(super) async fn capture(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    let Some(frozen) = member.frozen else {
-        bail!("the guest's file systems are not frozen");
+    // A Recipe without a hook that freezes claims nothing; the subresource has frozen, or failed.
+    let quiesced = match member.workload.quiesce {
+        Quiesce::Subresource => true,
+        Quiesce::Recipe => Bound::of(world, member)?.quiesces(),
     };
-    let taken = point(world, member, frozen).await;
-    if taken.is_err() {
+    if member.frozen.is_none() && member.workload.quiesce == Quiesce::Subresource {
+        bail!("the guest's file systems are not frozen");
+    }
+    let taken = async {
+        let point = Point::begin(world, member, MEANS.into(), quiesced).await?;
+        point.finish(world, member).await
+    };
+    let taken = taken.await;
+    if taken.is_err() && member.frozen.is_some() {
         release(world, member).await?;
     }
     taken
 }
 
-async fn point(world: &World, member: &Member, frozen: Frozen) -> anyhow::Result<()> {
-    let site = member.site;
-    let capture = |taken| Fact::Capture {
-        site,
-        capture: CaptureFact {
-            means: MEANS.into(),
-            quiesced: true,
-            taken,
-        },
-    };
-    member.tell(world, capture(false)).await?;
-    live(world, member, frozen).await?;
-    let newer_than = frozen.storage.saturating_add(CLEAR)?;
-    let goal = Goal::Synced { site, newer_than };
-    let deadline = world.deadline(world.plan.deadlines().sync);
-    let crossed = world
-        .driver
-        .reach(&member.work(world), &goal, &deadline)
-        .await;
-    super::protect::observe(world, member, site).await?;
-    crossed.context("waiting for a sync inside the freeze")?;
-    member.tell(world, capture(true)).await?;
-    live(world, member, frozen).await?;
-    reported(world, member).await
+/// A point of the replication that is being taken.
+pub(in crate::scenario) struct Point {
+    fact: CaptureFact,
+    /// Syncs count that began later than this, by the clock of the storage.
+    newer_than: Timestamp,
+}
+
+impl Point {
+    /// Says that it is to be taken, and from when on.
+    pub(in crate::scenario) async fn begin(
+        world: &World,
+        member: &Member,
+        means: String,
+        quiesced: bool,
+    ) -> anyhow::Result<Self> {
+        let site = member.site;
+        let fact = CaptureFact {
+            means,
+            quiesced,
+            taken: false,
+        };
+        let capture = fact.clone();
+        member.tell(world, Fact::Capture { site, capture }).await?;
+        if let Some(frozen) = member.frozen {
+            live(world, member, frozen).await?;
+        }
+        let since = member.frozen.map(|frozen| frozen.storage);
+        let since = since.unwrap_or_else(|| world.storage_now(site));
+        Ok(Self {
+            fact,
+            newer_than: since.saturating_add(CLEAR)?,
+        })
+    }
+
+    /// Waits until such a sync has crossed for every volume.
+    pub(in crate::scenario) async fn finish(
+        self,
+        world: &World,
+        member: &Member,
+    ) -> anyhow::Result<()> {
+        let (site, newer_than) = (member.site, self.newer_than);
+        let goal = Goal::Synced { site, newer_than };
+        let deadline = world.deadline(world.plan.deadlines().sync);
+        let crossed = world
+            .driver
+            .reach(&member.work(world), &goal, &deadline)
+            .await;
+        super::protect::observe(world, member, site).await?;
+        crossed.context("waiting for a sync that began after the freeze")?;
+        let capture = CaptureFact {
+            taken: true,
+            ..self.fact
+        };
+        member.tell(world, Fact::Capture { site, capture }).await?;
+        let Some(frozen) = member.frozen else {
+            return Ok(());
+        };
+        live(world, member, frozen).await?;
+        reported(world, member).await
+    }
 }
 
 /// Asks the guest's agent whether its file systems are frozen. A `thawed` counts only once the
@@ -142,12 +202,55 @@ async fn reported(world: &World, member: &Member) -> anyhow::Result<()> {
     tell(world, member, FreezeFact::Reported { frozen }).await
 }
 
-/// Thaws the member's file systems and waits for as long as they may stand still until they are
-/// written to again. If they are not, that is for A4 to say.
+/// Thaws the member's file systems, as its workload says, and waits until they are written to again.
 pub(super) async fn thaw(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    release(world, member).await?;
-    let Some((prober, load)) = member.loader.as_ref().zip(member.load()) else {
+    match member.workload.quiesce {
+        Quiesce::Subresource => release(world, member).await?,
+        Quiesce::Recipe => {
+            let bound = Bound::of(world, member)?;
+            walk(world, member, &bound, Part::After).await?;
+        }
+    }
+    resumes(world, member).await
+}
+
+/// Lets nobody thaw the member's file systems and waits until their timer has done it, as it must when
+/// whoever froze them is gone.
+pub(super) async fn abandon(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    tell(world, member, FreezeFact::Abandoned).await?;
+    let timer = world.plan.deadlines().unfreeze;
+    // What was written before the freeze may be heard of now; after the timer only what was written then.
+    let rest = u64::try_from(timer.as_nanos()).unwrap_or(u64::MAX);
+    let since = world.recorder.now_ns().saturating_add(rest);
+    if written(world, member, since, timer.saturating_add(LATE)).await? {
+        member.frozen = None;
         return Ok(());
+    }
+    release(world, member).await
+}
+
+/// Waits for as long as file systems may stand still, and as long again so that a stall beyond that is
+/// seen for what it is, until they are written to. If they are not, that is for A4 to say, and the
+/// guest is thawed past whatever was to do it.
+pub(in crate::scenario) async fn resumes(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let since = world.recorder.now_ns();
+    let stall = world.plan.objectives().freeze_stall.unwrap_or(RESUMES);
+    if written(world, member, since, stall.saturating_mul(2)).await? {
+        return Ok(());
+    }
+    release(world, member).await
+}
+
+/// Whether a write to a file system is heard of after a moment and within some time. Without a load
+/// nothing would be, and nothing is missed.
+async fn written(
+    world: &World,
+    member: &Member,
+    since: u64,
+    limit: Duration,
+) -> anyhow::Result<bool> {
+    let Some((prober, load)) = member.loader.as_ref().zip(member.load()) else {
+        return Ok(true);
     };
     let files: Vec<u32> = load
         .layouts
@@ -159,27 +262,25 @@ pub(super) async fn thaw(world: &World, member: &mut Member) -> anyhow::Result<(
             (0..layout.hot_writers).map(move |k| hot_writer(&load.layouts, index, k))
         })
         .collect();
-    let since = world.recorder.now_ns();
-    let stall = world.plan.objectives().freeze_stall.unwrap_or(RESUMES);
-    // As long again, so that a stall beyond the objective is seen for what it is.
-    let deadline = world.deadline(stall.saturating_mul(2));
+    let deadline = world.deadline(limit);
     let waiting = "a write to a file system after the thaw";
     let resumed = prober.wait(&deadline, waiting, |progress| {
         let heard = |writer: &u32| progress.heard_of.get(writer).is_some_and(|at| *at > since);
         files.iter().any(heard).then_some(())
     });
-    if let Err(error) = resumed.await {
-        if world.cancel.is_cancelled() {
-            return Err(error.into());
-        }
-        let text = format!("the guest did not write to its file systems after the thaw: {error}");
-        member.tell(world, Fact::Note { text }).await?;
+    let Err(error) = resumed.await else {
+        return Ok(true);
+    };
+    if world.cancel.is_cancelled() {
+        return Err(error.into());
     }
-    Ok(())
+    let text = format!("the guest did not write to its file systems after the thaw: {error}");
+    member.tell(world, Fact::Note { text }).await?;
+    Ok(false)
 }
 
 /// Asks for the thaw and records what came of it.
-async fn release(world: &World, member: &mut Member) -> anyhow::Result<()> {
+pub(in crate::scenario) async fn release(world: &World, member: &mut Member) -> anyhow::Result<()> {
     tell(world, member, FreezeFact::ThawAsked).await?;
     member.frozen = None;
     let thawed = member
@@ -196,7 +297,12 @@ async fn release(world: &World, member: &mut Member) -> anyhow::Result<()> {
     thawed.context("thawing the guest's file systems")
 }
 
-async fn tell(world: &World, member: &Member, freeze: FreezeFact) -> anyhow::Result<()> {
+/// Records a fact of a freeze.
+pub(in crate::scenario) async fn tell(
+    world: &World,
+    member: &Member,
+    freeze: FreezeFact,
+) -> anyhow::Result<()> {
     let site = member.site;
     member.tell(world, Fact::Freeze { site, freeze }).await
 }

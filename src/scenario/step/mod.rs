@@ -1,7 +1,7 @@
 //! The steps, each in a file of its own kind, and the one place that says which is which.
 
 mod boot;
-mod freeze;
+pub(super) mod freeze;
 mod look;
 mod migrate;
 mod probe;
@@ -21,6 +21,7 @@ pub(super) use shared::{fence, power_off, unfence};
 
 use super::catalogue::Step;
 use super::member::Member;
+use super::recipe;
 use super::world::World;
 
 /// Whether a step is done once for all members of a trial, not by each on its own.
@@ -55,6 +56,9 @@ pub(super) fn run<'a>(
         Step::Freeze => Box::pin(freeze::freeze(world, member)),
         Step::Capture => Box::pin(freeze::capture(world, member)),
         Step::Thaw => Box::pin(freeze::thaw(world, member)),
+        Step::Abandon => Box::pin(freeze::abandon(world, member)),
+        Step::Workflow => Box::pin(workflow(world, member)),
+        Step::HookFailures => Box::pin(recipe::hook_failures(world, member)),
         Step::Look => Box::pin(look::look(world, member)),
         Step::ReadBack => Box::pin(probe::read_back(world, member)),
         Step::Serve => Box::pin(probe::serve(world, member)),
@@ -69,4 +73,10 @@ pub(super) fn run<'a>(
         | Step::MigrateAll
         | Step::Heal => Box::pin(std::future::ready(Ok(()))),
     }
+}
+
+/// Walks over the whole workflow of the member's Recipe.
+async fn workflow(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let bound = recipe::Bound::of(world, member)?;
+    recipe::walk(world, member, &bound, recipe::Part::Whole).await
 }

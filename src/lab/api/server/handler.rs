@@ -103,6 +103,16 @@ async fn route(
     if !auth::allows(&shared.store, &user, &wish) {
         return Err(auth::forbidden(&user, &wish));
     }
+    // Since 1.35 a WebSocket to a pod, which is a GET, needs the right to create it as well.
+    if target.group.is_empty() && target.full_resource() == "pods/exec" {
+        let wish = Wish {
+            verb: "create".to_owned(),
+            ..wish
+        };
+        if !auth::allows(&shared.store, &user, &wish) {
+            return Err(auth::forbidden(&user, &wish));
+        }
+    }
     if let Some(api) = shared.aggregated(&target.group, &target.version)
         && (target.resource_path || request.method() != Method::GET)
     {

@@ -51,6 +51,7 @@ use crate::lab::clock::LabClock;
 use crate::lab::faults::Board;
 use faults::Faults;
 use handler::Shared;
+pub use query::Query;
 
 /// By how much a clock is off at the moment.
 pub type Skew = Arc<dyn Fn() -> jiff::SignedDuration + Send + Sync>;

@@ -2,11 +2,11 @@
 
 /// Decoded pairs of a query string, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads the part of a URL after the question mark.
-    pub(super) fn parse(text: Option<&str>) -> Self {
+    pub fn parse(text: Option<&str>) -> Self {
         let pairs = text
             .unwrap_or("")
             .split('&')
@@ -22,7 +22,7 @@ impl Query {
     }
 
     /// The first value of a name, empty when there is none.
-    pub(super) fn get(&self, name: &str) -> &str {
+    pub fn get(&self, name: &str) -> &str {
         self.0
             .iter()
             .find(|(found, _)| found == name)
@@ -30,7 +30,7 @@ impl Query {
     }
 
     /// All values of a name.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()
             .filter(move |(found, _)| found == name)
@@ -38,7 +38,7 @@ impl Query {
     }
 
     /// Whether a flag is set, as Go reads flags.
-    pub(super) fn flag(&self, name: &str) -> bool {
+    pub fn flag(&self, name: &str) -> bool {
         matches!(self.get(name), "1" | "t" | "T" | "true" | "TRUE" | "True")
     }
 }

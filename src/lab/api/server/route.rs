@@ -84,7 +84,7 @@ impl Target {
     pub(super) fn counted(&self) -> &'static str {
         match (self.resource_path, self.subresource.as_str()) {
             (false, _) => "discovery",
-            (true, "portforward") => "connect",
+            (true, "portforward" | "exec") => "connect",
             (true, _) => self.verb,
         }
     }

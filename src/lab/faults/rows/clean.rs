@@ -1,8 +1,8 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
 use super::{
-    ABORT, ACROSS, BOOT, CRASH, DRAIN, FAILBACK, FREEZE, MASS, MIGRATE, NODE_DOWN, PRIMARY_UP,
-    RELOCATE,
+    ABORT, ACROSS, BOOT, CRASH, DRAIN, FAILBACK, FREEZE, FREEZE_THAW, HOOK_FAILURE, MASS, MIGRATE,
+    NODE_DOWN, PRIMARY_UP, RELOCATE, THAW_GUARANTEE,
 };
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
@@ -31,4 +31,12 @@ pub(super) const ROWS: &[FaultSpec] = &[
         "workloads.0.parameters.dataSize=300Mi",
     ]),
     clean("clean-crash-baseline", CRASH),
+    clean("clean-freeze-by-recipe", FREEZE).plan(&["workloads.0.recipe=vm-quiesce"]),
+    clean("clean-recipe", FREEZE_THAW),
+    clean("clean-recipe-as-ramen", FREEZE_THAW).plan(&[
+        "workloads.0.recipe=vm-quiesce",
+        "workloads.0.recipeMode=faithful",
+    ]),
+    clean("clean-hook-failure", HOOK_FAILURE).plan(&["objectives.freezeStall=15s"]),
+    clean("clean-thaw-guarantee", THAW_GUARANTEE).plan(&["deadlines.unfreeze=2s"]),
 ];

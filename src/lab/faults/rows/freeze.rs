@@ -1,7 +1,14 @@
 //! Faults of freezes: of what carries them out, of what they leave, and of the point taken in them.
 
 use super::FREEZE;
-use crate::lab::faults::{Fault, FaultSpec, Phase, Place};
+use crate::lab::faults::{Fault, FaultSpec, Param, Phase, Place};
+
+/// Longer than the ten seconds that virt-api waits.
+const SLOW: &[Param] = &[Param {
+    name: "seconds",
+    default: 60,
+    unit: "seconds of lab time",
+}];
 
 /// The rows.
 pub(super) const ROWS: &[FaultSpec] = &[
@@ -22,6 +29,16 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .entries(&["37"])
     .at(Place::Guest, Phase::Recipe)
+    .seen_in(FREEZE)
+    .fires(&["A1"])
+    .doubts(&["A2", "A3", "A4"]),
+    FaultSpec::lab(
+        Fault::FreezeSlow,
+        "freeze-outlasts-the-api",
+        "a freeze takes a minute: after ten seconds it is answered with an error, and holds later all the same",
+    )
+    .at(Place::Guest, Phase::Recipe)
+    .params(SLOW)
     .seen_in(FREEZE)
     .fires(&["A1"])
     .doubts(&["A2", "A3", "A4"]),

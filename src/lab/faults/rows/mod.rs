@@ -9,6 +9,7 @@ mod freeze;
 mod guest;
 mod migration;
 mod orchestration;
+mod recipe;
 mod storage;
 mod unreachable;
 
@@ -24,6 +25,9 @@ const ACROSS: &str = "migrate.during-sync";
 const MASS: &str = "migrate.mass";
 const FREEZE: &str = "recipe.freeze-covers-replica";
 const CRASH: &str = "recipe.crash-baseline";
+const FREEZE_THAW: &str = "recipe.freeze-thaw";
+const HOOK_FAILURE: &str = "recipe.hook-failure";
+const THAW_GUARANTEE: &str = "recipe.thaw-guarantee";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -33,6 +37,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     guest::ROWS,
     migration::ROWS,
     freeze::ROWS,
+    recipe::ROWS,
     environment::ROWS,
     evidence::ROWS,
     unreachable::ROWS,

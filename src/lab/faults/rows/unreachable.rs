@@ -2,21 +2,12 @@
 
 use crate::lab::faults::{FaultSpec, Phase, Place};
 
-const RECIPE: &str = "no scenario applies a Recipe yet";
 const WINDOWS: &str = "no Windows guest is simulated";
 const GROUPS: &str = "the VolumeGroupReplication driver does not exist yet";
 const VOLSYNC: &str = "the VolSync driver does not exist yet";
 
 /// The rows.
 pub(super) const ROWS: &[FaultSpec] = &[
-    FaultSpec::unreachable(
-        "workflow-misnamed",
-        "the Recipe names its workflow as Ramen does not look for it",
-        RECIPE,
-    )
-    .entries(&["35"])
-    .awaits(&["A1"])
-    .at(Place::Controller, Phase::Recipe),
     FaultSpec::unreachable(
         "vss-self-thaw",
         "Windows VSS thaws by itself after ten seconds",

@@ -14,14 +14,12 @@ use serde_json::{Value, json};
 use super::lifecycle::{Call, cancel_evacuation, dry, requires};
 use super::reply;
 use crate::lab::api::{ApiError, Body, meta};
-use crate::lab::faults::{Fault, Moment};
-use crate::lab::vm::agent::ask_later;
+use crate::lab::faults::Fault;
 use crate::lab::vm::condition::{self, Condition, Times};
 use crate::lab::vm::domain::Domain;
 use crate::lab::vm::guest::{AgentReport, FileSystem, Guest};
 use crate::lab::vm::keys::{VM, VMI, phase};
-use crate::lab::vm::site::Ctx;
-use crate::lab::vm::{node, vmi};
+use crate::lab::vm::{node, quiesce, vmi};
 
 const SINGULAR: &str = "virtualmachineinstance.kubevirt.io";
 const HANDLER: &str = "virt-handler";
@@ -146,17 +144,6 @@ fn handler_refused(why: &str) -> ApiError {
     ))
 }
 
-/// virt-launcher could not do what the agent was to do.
-fn failed(command: &str, why: &str) -> String {
-    format!("server error. command {command} failed: \"{why}\"")
-}
-
-fn no_agent(command: &str) -> String {
-    let why = "LibvirtError(Code=86, Domain=10, Message='Guest agent is not responding: QEMU guest \
-               agent is not connected')";
-    failed(command, why)
-}
-
 async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (vmi, domain, guest) = running(call)?;
     let timeout = match &call.body {
@@ -181,40 +168,19 @@ async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
         ctx.event(&vmi, "Warning", "FreezeError", &text, HANDLER);
         handler_refused(&why)
     };
-    let moving = vmi
-        .pointer("/status/migrationState/startTimestamp")
-        .is_some()
-        && vmi.pointer("/status/migrationState/endTimestamp").is_none();
-    if moving {
-        let why = "server error. command Freeze failed: \"failed to freeze VMI, VMI is currently \
-                   during migration\"";
-        return Err(refuse(why.to_owned()));
-    }
-    let board = &ctx.board;
-    if board.armed(Fault::FreezeInPod) || board.armed(Fault::FreezeSwallowed) {
-        return Ok(());
-    }
-    if !guest.agent() {
-        return Err(refuse(no_agent("Freeze")));
-    }
-    if guest.frozen() {
-        return Ok(());
-    }
     // A freeze that the lab draws out is given up as the lab counts time; one that the guest draws out,
     // in true time.
     let patience = async {
-        if ctx.timing.freeze > PATIENCE {
+        if quiesce::takes(ctx) > PATIENCE {
             ctx.clock.pass(PATIENCE).await;
         } else {
             ctx.clock.keep(PATIENCE).await;
         }
     };
     let mut freezing = {
-        let site = Arc::clone(ctx);
-        ctx.tracker.spawn(async move {
-            site.clock.pass(site.timing.freeze).await;
-            hold(&site, &domain, &guest, timeout).await
-        })
+        let (site, vmi) = (Arc::clone(ctx), Arc::clone(&vmi));
+        ctx.tracker
+            .spawn(async move { quiesce::freeze(&site, &vmi, &domain, &guest, timeout).await })
     };
     tokio::select! {
         biased;
@@ -231,52 +197,10 @@ async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
     }
 }
 
-/// Freezes, arms the safety timer (0 means never) and lets the agent's next report show it. The
-/// error is the launcher's.
-async fn hold(
-    ctx: &Ctx,
-    domain: &Arc<Domain>,
-    guest: &Arc<dyn Guest>,
-    timeout: Duration,
-) -> Result<(), String> {
-    let frozen = guest.freeze().await.map_err(|why| failed("Freeze", &why))?;
-    let Some(freeze) = frozen else {
-        return Ok(());
-    };
-    ctx.board.moment(Moment::Freeze);
-    ask_later(ctx, &domain.uid);
-    if timeout.is_zero() {
-        return Ok(());
-    }
-    let (site, guest, uid) = (Arc::clone(ctx), Arc::clone(guest), domain.uid.clone());
-    ctx.tracker.spawn(async move {
-        tokio::select! {
-            () = site.token.cancelled() => {}
-            () = site.clock.keep(timeout) => {
-                if guest.expire(freeze).await {
-                    site.board.moment(Moment::Thaw);
-                }
-                ask_later(&site, &uid);
-            }
-        }
-    });
-    Ok(())
-}
-
 async fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (_, domain, guest) = running(call)?;
-    if call.ctx.board.armed(Fault::ThawSwallowed) {
-        return Ok(());
-    }
-    if !guest.agent() {
-        return Err(handler_refused(&no_agent("Unfreeze")));
-    }
-    let thawed = guest.thaw().await;
-    if thawed.map_err(|why| handler_refused(&failed("Unfreeze", &why)))? {
-        call.ctx.board.moment(Moment::Thaw);
-    }
-    ask_later(call.ctx, &domain.uid);
-    Ok(())
+    let thawed = quiesce::thaw(call.ctx, &domain, &guest).await;
+    thawed.map_err(|why| handler_refused(&why))
 }
 
 fn soft_reboot(call: &Call<'_>) -> Result<(), ApiError> {

@@ -21,6 +21,7 @@ use super::site::Ctx;
 use crate::lab::api::hooks::{Answer, ServedGroupVersion};
 use crate::lab::api::{Aggregated, ApiError, Body, User};
 use lifecycle::Call;
+pub(super) use reply::{refused, text};
 use route::{Owner, Route};
 
 /// The largest body of a PUT.
@@ -76,15 +77,15 @@ async fn answer(ctx: &Ctx, request: Request<Incoming>) -> Response<Body> {
         return response;
     }
     if method == Method::PUT && !accepts_anything(&request) {
-        return reply::text(406, "406: Not Acceptable\n\nAvailable representations: ");
+        return text(406, "406: Not Acceptable\n\nAvailable representations: ");
     }
     match route {
         Route::Resources => reply::json(200, &resource_list(request.uri().path())),
         Route::Info(what) => reply::json(200, &info(&what)),
         Route::ExpandSpec(_) => match read(request).await {
             Ok(vm) if vm.is_object() => reply::json(200, &vm),
-            Ok(_) => reply::refused(&ApiError::bad_request("empty request body")),
-            Err(why) => reply::refused(&ApiError::bad_request(why)),
+            Ok(_) => refused(&ApiError::bad_request("empty request body")),
+            Err(why) => refused(&ApiError::bad_request(why)),
         },
         Route::Of {
             owner,
@@ -121,13 +122,13 @@ async fn get(
     match (owner, sub) {
         (Owner::Machine, "portforward") => match stream::started(call) {
             Ok(()) => stream::port_forward(call, request, rest).await,
-            Err(error) => reply::refused(&error),
+            Err(error) => refused(&error),
         },
         (Owner::Machine, _) => lifecycle::expanded(call),
         (Owner::Instance, "portforward") => stream::port_forward(call, request, rest).await,
         (Owner::Instance, "console") => stream::terminal(call, request, sub).await,
         (Owner::Instance, "vnc") if rest.is_empty() => stream::terminal(call, request, sub).await,
-        (Owner::Instance, "vnc") => reply::text(500, "Internal error occurred: no screen"),
+        (Owner::Instance, "vnc") => text(500, "Internal error occurred: no screen"),
         (Owner::Instance, _) => agent::get(call, sub).await,
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn json(code: u16, body: &Value) -> Response<Body> {
 }
 
 /// Plain text.
-pub(super) fn text(code: u16, body: impl Into<String>) -> Response<Body> {
+pub(in crate::lab::vm) fn text(code: u16, body: impl Into<String>) -> Response<Body> {
     answer(code, "text/plain; charset=utf-8", body.into())
 }
 
@@ -39,7 +39,7 @@ pub(super) fn empty(code: u16) -> Response<Body> {
 }
 
 /// A `Status`.
-pub(super) fn refused(error: &ApiError) -> Response<Body> {
+pub(in crate::lab::vm) fn refused(error: &ApiError) -> Response<Body> {
     json(error.code, &error.to_status())
 }
 

@@ -5,25 +5,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 
 use super::lifecycle::Call;
 use super::reply;
 use crate::history::event::Site;
-use crate::lab::api::{ApiError, Body, full, meta};
+use crate::lab::api::{ApiError, Body, meta};
 use crate::lab::faults::Fault;
 use crate::lab::guest::Dial;
 use crate::lab::vm::condition;
 use crate::lab::vm::keys::{VMI, phase};
 use crate::lab::vm::site::Ctx;
+use crate::lab::vm::socket::{Socket, upgrade};
 
 const PROTOCOL: &str = "plain.kubevirt.io";
 const SINGULAR: &str = "virtualmachineinstance.kubevirt.io";
@@ -45,7 +43,7 @@ pub(super) async fn port_forward(
         Err(error) => return reply::refused(&error),
     };
     let ctx = call.ctx.clone();
-    upgrade(request, move |socket| async move {
+    upgrade(request, PROTOCOL, move |socket| async move {
         let far = match dialed {
             Some(stream) => stream,
             // UDP has no connection to fail; nobody answers in a lab guest.
@@ -133,7 +131,7 @@ pub(super) async fn terminal(
     // The recorded console of a guest without an operating system stays silent for clients that
     // attach late; only a booted one has a prompt to repeat.
     let ctx = call.ctx.clone();
-    upgrade(request, move |socket| async move {
+    upgrade(request, PROTOCOL, move |socket| async move {
         let (near, mut far) = tokio::io::duplex(64 * 1024);
         if far.write_all(&greeting).await.is_ok() {
             bridge(&ctx, socket, near, true).await;
@@ -141,74 +139,6 @@ pub(super) async fn terminal(
         drop(far);
     })
 }
-
-/// Switches protocols and hands the socket to `serve`, or says why the client is none.
-fn upgrade<F>(
-    mut request: Request<Incoming>,
-    serve: impl FnOnce(WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) -> F + Send + 'static,
-) -> Response<Body>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let headers = request.headers();
-    let field = |name: &str| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
-    };
-    let upgrades = field("connection").to_ascii_lowercase().contains("upgrade");
-    let key = field("sec-websocket-key");
-    if !upgrades || !field("upgrade").eq_ignore_ascii_case("websocket") || key.is_empty() {
-        return not_a_client();
-    }
-    let offered = field("sec-websocket-protocol");
-    let ours = offered
-        .split(',')
-        .any(|protocol| protocol.trim() == PROTOCOL);
-    let switched = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        match switched.await {
-            Ok(stream) => {
-                let io = TokioIo::new(stream);
-                serve(WebSocketStream::from_raw_socket(io, Role::Server, None).await).await;
-            }
-            Err(error) => tracing::debug!(%error, "an upgrade did not happen"),
-        }
-    });
-    let mut response = Response::new(full(Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let answer = response.headers_mut();
-    answer.insert(
-        header::UPGRADE,
-        header::HeaderValue::from_static("websocket"),
-    );
-    answer.insert(
-        header::CONNECTION,
-        header::HeaderValue::from_static("Upgrade"),
-    );
-    if let Ok(accept) = header::HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
-        answer.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    if ours {
-        let protocol = header::HeaderValue::from_static(PROTOCOL);
-        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-    }
-    response
-}
-
-fn not_a_client() -> Response<Body> {
-    let status = "{\n \"kind\": \"Status\",\n \"apiVersion\": \"v1\",\n \"metadata\": {},\n \
-                  \"status\": \"Failure\",\n \"message\": \"websocket: the client is not using the \
-                  websocket protocol: 'upgrade' token not found in 'Connection' header\",\n \
-                  \"reason\": \"BadRequest\",\n \"code\": 400\n}";
-    let mut response = reply::text(400, format!("Bad Request\n{status}"));
-    let version = header::HeaderValue::from_static("13");
-    response
-        .headers_mut()
-        .insert("Sec-Websocket-Version", version);
-    response
-}
-
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Copies between the WebSocket and a stream until either ends, with virt-api's keep-alive. A quiet
 /// stream (`hold`) keeps the socket open after its end, as consoles do.

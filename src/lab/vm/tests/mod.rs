@@ -1,3 +1,4 @@
+mod exec;
 mod migrations;
 mod strikes;
 

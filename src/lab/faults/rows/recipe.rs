@@ -1,0 +1,104 @@
+//! Faults of Recipes: in what they say, in what their hooks meet, and in who is to thaw.
+
+use super::{FREEZE_THAW, HOOK_FAILURE, THAW_GUARANTEE};
+use crate::lab::faults::{Fault, FaultSpec, How, Phase, Place};
+
+/// A Recipe or the reading of it is wrong; nothing is planted.
+const fn written(name: &'static str, summary: &'static str) -> FaultSpec {
+    FaultSpec::new(How::Clean, name, summary).at(Place::Tool, Phase::Recipe)
+}
+
+/// The rows.
+pub(super) const ROWS: &[FaultSpec] = &[
+    written(
+        "workflow-misnamed",
+        "the Recipe names its workflow as Ramen does not look for it, so that no hook runs",
+    )
+    .entries(&["35"])
+    .seen_in(FREEZE_THAW)
+    .plan(&["workloads.0.recipe=trap-misnamed-workflow"])
+    .fires(&["A1"])
+    .doubts(&["A4", "A5"]),
+    written(
+        "fsfreeze-in-the-pod",
+        "the Recipe runs fsfreeze in the launcher's pod, and its error is swallowed",
+    )
+    .entries(&["36", "37"])
+    .seen_in(FREEZE_THAW)
+    .plan(&[
+        "workloads.0.recipe=trap-fsfreeze-in-the-pod",
+        "workloads.0.recipeMode=faithful",
+    ])
+    .fires(&["A1", "A5"])
+    .doubts(&["A4"]),
+    written(
+        "hook-error-swallowed",
+        "hooks without inverseOp fail, are declared to stop the capture, and it goes on",
+    )
+    .seen_in(HOOK_FAILURE)
+    .plan(&[
+        "objectives.freezeStall=15s",
+        "workloads.0.recipe=vm-quiesce",
+        "workloads.0.recipeMode=faithful",
+    ])
+    .fires(&["A5"])
+    .sources(&["ramen: ExecHook.Execute returns the error only where inverseOp is set"]),
+    FaultSpec::lab(
+        Fault::AgentMissing,
+        "freezer-without-agent",
+        "virt-freezer finds no agent and exits with 0",
+    )
+    .entries(&["37"])
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(FREEZE_THAW)
+    .fires(&["A1"])
+    .doubts(&["A4"])
+    .sources(&["kubevirt: cmd/virt-freezer"]),
+    FaultSpec::lab(
+        Fault::LauncherLeft,
+        "launcher-left-completed",
+        "the selector also matches a launcher that a migration left Completed, and the hook goes there",
+    )
+    .at(Place::Controller, Phase::Recipe)
+    .seen_in(FREEZE_THAW)
+    .plan(&[
+        "workloads.0.recipe=vm-quiesce",
+        "workloads.0.recipeMode=faithful",
+    ])
+    .fires(&["A1", "O1"])
+    .sources(&["ramen: pods of exec hooks are not filtered by phase"]),
+    FaultSpec::lab(
+        Fault::SnapshotOutsideFreeze,
+        "silent-auto-thaw",
+        "the point comes later than the freezer's timer, which thaws in silence; the thaw succeeds",
+    )
+    .entries(&["38"])
+    .at(Place::Array, Phase::Recipe)
+    .seen_in(FREEZE_THAW)
+    .plan(&["deadlines.unfreeze=2s"])
+    .fires(&["A4"]),
+    FaultSpec::lab(
+        Fault::SnapshotOutsideFreeze,
+        "refreeze-keeps-the-timer",
+        "each pass freezes anew, and the timer of the first freeze runs out all the same",
+    )
+    .at(Place::Array, Phase::Recipe)
+    .seen_in(FREEZE_THAW)
+    .plan(&[
+        "deadlines.unfreeze=2s",
+        "workloads.0.recipe=vm-quiesce",
+        "workloads.0.recipeMode=faithful",
+    ])
+    .fires(&["A4"])
+    .sources(&["ramen: a workflow is run from the top on every reconcile"]),
+    FaultSpec::lab(
+        Fault::TimerLost,
+        "freeze-timer-lost",
+        "the launcher does not thaw when the timer of a freeze runs out",
+    )
+    .entries(&["39"])
+    .at(Place::Controller, Phase::Recipe)
+    .seen_in(THAW_GUARANTEE)
+    .plan(&["deadlines.unfreeze=2s"])
+    .fires(&["A4"]),
+];
