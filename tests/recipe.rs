@@ -1,10 +1,11 @@
 //! Recipes through the built binary: their hooks reach the guest, and what they meet is told.
 
-mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use std::path::Path;
 
-use common::virtproof;
+use program::virtproof;
 use virtproof::check::Verdicts;
 use virtproof::check::verdict::Status;
 use virtproof::history::event::{Fact, FreezeFact, Outcome, RecipeFact};

@@ -480,7 +480,7 @@ mod reference;
 #[test]
 fn a_vm_is_frozen_by_its_recipe_if_it_has_one() {
     let read = |more: &str| {
-        let text = crate::plan::LAB.replace("    count: 3\n", &format!("    count: 3\n{more}"));
+        let text = LAB.replace("    count: 3\n", &format!("    count: 3\n{more}"));
         let known = Known::nothing();
         parse(&text, "plan.yaml", Path::new("."), &known)
             .map(|loaded| loaded.plan.workloads()[0].clone())
