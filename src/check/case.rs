@@ -3,7 +3,9 @@
 use std::cell::OnceCell;
 
 use super::image::Image;
-use crate::history::event::{Event, Fact, Outcome, Purpose, ReadVia, Site, Stage, VolumeFact};
+use crate::history::event::{
+    Event, Fact, LifecycleFact, Outcome, Purpose, ReadVia, Site, Stage, VolumeFact,
+};
 use crate::history::read::{History, Incarnation, Scan};
 use crate::plan::model::Plan;
 
@@ -200,6 +202,19 @@ impl<'a> Case<'a> {
                 _ => None,
             })
         })
+    }
+
+    /// When an order to the VM ended a load: nothing needs to be heard of it from then on.
+    pub(super) fn ordered_down(&self, load: &Incarnation) -> Option<u64> {
+        let orders = self.events().filter(|event| event.at_ns >= load.at_ns);
+        let mut ends = orders.filter(|event| match &event.fact {
+            Fact::Lifecycle {
+                lifecycle: LifecycleFact::Asked { deed },
+                ..
+            } => deed.ends(),
+            _ => false,
+        });
+        ends.next().map(|event| event.at_ns)
     }
 
     /// The load that ran when the fault came: the last one that began before it.

@@ -117,7 +117,7 @@ fn boots(case: &Case<'_>) -> Option<String> {
     let family = case.trial.scenario.split('.').next().unwrap_or_default();
     let fresh = match family {
         "migrate" => false,
-        "boot" | "relocate" | "failover" | "failback" => true,
+        "boot" | "lifecycle" | "relocate" | "failover" | "failback" => true,
         _ => return None,
     };
     let lives: Vec<&Incarnation> = case.incarnations().collect();

@@ -80,6 +80,8 @@ pub struct VirtualMachineInstanceStatus {
 pub struct Interface {
     /// Address.
     pub ip_address: Option<String>,
+    /// All addresses.
+    pub ip_addresses: Vec<String>,
     /// Name.
     pub name: Option<String>,
 }

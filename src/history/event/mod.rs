@@ -7,9 +7,13 @@ use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
 
 mod basic;
+mod inside;
+mod lifecycle;
 mod live;
 mod parts;
 pub use basic::{Outcome, Site};
+pub use inside::{InsideDisk, InsideFact};
+pub use lifecycle::{Deed, LifecycleFact};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
 pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
@@ -288,6 +292,13 @@ pub enum Fact {
         /// Boot id.
         boot_id: String,
     },
+    /// What the guest finds of its own hardware.
+    Inside {
+        /// Where.
+        site: Site,
+        /// What it finds.
+        inside: InsideFact,
+    },
     /// Data volumes as the probe opened them.
     Volumes {
         /// Where.
@@ -388,6 +399,13 @@ pub enum Fact {
         /// How far it is.
         freeze: FreezeFact,
     },
+    /// The VM is about to be paused, rebooted, stopped or killed where it is, or what came of it.
+    Lifecycle {
+        /// Where.
+        site: Site,
+        /// What was seen.
+        lifecycle: LifecycleFact,
+    },
     /// A point in time of the VM's volumes is about to be taken, or was.
     Capture {
         /// Where.
@@ -448,6 +466,7 @@ impl Fact {
                 | Self::Migration { .. }
                 | Self::Freeze { .. }
                 | Self::Capture { .. }
+                | Self::Lifecycle { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }
         )

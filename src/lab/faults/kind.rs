@@ -179,6 +179,18 @@ pub enum Fault {
     TwoLaunchers,
     /// The target of a migration lacks what the source held in its cache.
     DirtyCacheLost,
+    /// The kernel on the target gives the data disks other names.
+    DisksRenamed,
+    /// A pause is acknowledged and reported, and the guest runs on.
+    PauseSwallowed,
+    /// A guest goes on long after its pause is said to be over.
+    UnpauseLate,
+    /// A guest is reset when its pause is over.
+    ResetForUnpause,
+    /// A soft reboot is acknowledged and the guest does not react.
+    SoftRebootSwallowed,
+    /// A launcher that is deleted by force lives on.
+    KillSwallowed,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

@@ -39,6 +39,8 @@ pub(super) struct Machine {
     pub(super) tree: Tree,
     /// Its power.
     pub(super) power: Arc<Power>,
+    /// Hardware address of its network card.
+    pub(super) mac: String,
     /// Its disks, plugged into that power.
     pub(super) disks: Vec<GuestDisk>,
     /// The agent's hold on its file systems.
@@ -91,6 +93,7 @@ impl Machine {
             os,
             state,
             hostname,
+            mac: spec.mac.clone(),
             disks,
             freezer,
             requests,

@@ -68,6 +68,9 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
         // No other VM to take the volumes of: a foreign machine comes up all the same.
         (root, root_volume) = (Root::Ephemeral(Os::from_reference("fedora")), None);
     }
+    if ctx.site == Site::Secondary && ctx.board.armed(Fault::DisksRenamed) {
+        renamed(&mut disks);
+    }
     Spec {
         uid: domain.uid.clone(),
         memory: memory(vmi),
@@ -82,6 +85,14 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
             .unwrap_or(ROOT_SPACE),
         entropy: ctx.seed.wrapping_add(boot),
         planted: Planted::new(Arc::clone(&ctx.board), ctx.site, boot),
+    }
+}
+
+/// Lets the last two disks change names, which their kernel lists them by.
+fn renamed(disks: &mut [GuestDisk]) {
+    if let [.., first, second] = disks {
+        std::mem::swap(&mut first.name, &mut second.name);
+        std::mem::swap(first, second);
     }
 }
 

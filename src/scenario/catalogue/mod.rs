@@ -27,6 +27,12 @@ pub enum Kind {
     MigrateUnderLoad,
     /// A sync inside a freeze is what the secondary recovers from: file systems come back clean.
     FreezeCoversReplica,
+    /// A VM is restarted and moved, and stays who it is.
+    BootIdentity,
+    /// A VM is paused, rebooted, stopped and started while it writes.
+    RestartPause,
+    /// The launcher of a VM that writes is killed.
+    HardKill,
     /// The same without a freeze: journals are replayed, and that is all that is claimed.
     CrashBaseline,
 }

@@ -246,21 +246,15 @@ async fn arrived(world: &World, member: &Member, prober: &Prober) -> anyhow::Res
     }
 }
 
-async fn stranger(
+/// Records who answers where the member's guest should be.
+pub(super) async fn stranger(
     world: &World,
     member: &Member,
     prober: &Prober,
     deadline: &Deadline,
 ) -> anyhow::Result<()> {
     let (facts, host) = prober.who(&world.binary, deadline).await?;
-    let guest = Fact::Guest {
-        site: member.site,
-        host_key: host.fingerprint,
-        host_key_pinned: host.pinned,
-        machine_id: facts.machine_id,
-        boot_id: facts.boot_id,
-    };
-    member.tell(world, guest).await
+    probe::seen(world, member, &host, facts.machine_id, facts.boot_id).await
 }
 
 async fn tell(world: &World, member: &Member, migration: MigrationFact) -> anyhow::Result<()> {

@@ -2,6 +2,8 @@
 
 mod boot;
 mod freeze;
+mod inside;
+mod lifecycle;
 mod look;
 mod migrate;
 mod probe;
@@ -45,6 +47,10 @@ pub(super) fn run<'a>(
         Step::Quiesce => Box::pin(probe::quiesce(world, member)),
         Step::Restart => Box::pin(boot::restart(world, member)),
         Step::StopSource => Box::pin(boot::stop_source(world, member)),
+        Step::Pause => Box::pin(lifecycle::pause(world, member)),
+        Step::SoftReboot => Box::pin(lifecycle::soft_reboot(world, member)),
+        Step::StopStart => Box::pin(lifecycle::stop_start(world, member)),
+        Step::Kill => Box::pin(lifecycle::kill(world, member)),
         Step::Demote => Box::pin(protect::demote(world, member)),
         Step::HandOver => Box::pin(promote::hand_over(world, member)),
         Step::Promote => Box::pin(promote::promote(world, member)),

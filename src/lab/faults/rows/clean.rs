@@ -1,6 +1,8 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
-use super::{BOOT, CRASH, FAILBACK, FREEZE, MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE};
+use super::{
+    BOOT, CRASH, FAILBACK, FREEZE, HARD_KILL, IDENTITY, MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE, RESTART_PAUSE,
+};
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
 const fn clean(name: &'static str, scenario: &'static str) -> FaultSpec {
@@ -24,4 +26,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         "workloads.0.parameters.dataSize=300Mi",
     ]),
     clean("clean-crash-baseline", CRASH),
+    clean("clean-identity", IDENTITY),
+    clean("clean-restart-pause", RESTART_PAUSE),
+    clean("clean-hard-kill", HARD_KILL),
 ];

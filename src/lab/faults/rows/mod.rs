@@ -7,6 +7,7 @@ mod environment;
 mod evidence;
 mod freeze;
 mod guest;
+mod lifecycle;
 mod migration;
 mod orchestration;
 mod storage;
@@ -20,6 +21,9 @@ const FAILBACK: &str = "failback.resync";
 const MIGRATE: &str = "migrate.under-load";
 const FREEZE: &str = "recipe.freeze-covers-replica";
 const CRASH: &str = "recipe.crash-baseline";
+const RESTART_PAUSE: &str = "lifecycle.restart-pause";
+const IDENTITY: &str = "boot.identity";
+const HARD_KILL: &str = "lifecycle.hard-kill";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -28,6 +32,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     orchestration::ROWS,
     guest::ROWS,
     migration::ROWS,
+    lifecycle::ROWS,
     freeze::ROWS,
     environment::ROWS,
     evidence::ROWS,

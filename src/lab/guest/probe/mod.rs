@@ -145,6 +145,9 @@ fn info(machine: &Machine) -> String {
         text.push_str(&describe(disk).to_string());
         text.push('\n');
     }
+    text.push_str("card eth0 ");
+    text.push_str(&machine.mac);
+    text.push('\n');
     text
 }
 
