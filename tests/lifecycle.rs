@@ -139,3 +139,24 @@ fn a_vm_that_is_restarted_and_moved_finds_itself_as_it_was() {
     }
     assert_eq!(looks, 3);
 }
+
+#[test]
+fn a_disk_comes_lives_through_a_restart_and_a_migration_and_goes() {
+    let dir = tempfile::tempdir().expect("folder");
+    let out = dir.path().join("run");
+    let (code, said) = run(&out, "hotplug.persist", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    for check in ["H1", "H2", "M2", "M3"] {
+        assert_eq!(status(&out, check), Some(Status::Pass), "{check}\n{said}");
+    }
+    let text = std::fs::read_to_string(out.join("verdicts.json")).expect("verdicts");
+    let judged: Verdicts = serde_json::from_str(&text).expect("verdicts");
+    let disk: Vec<_> = judged
+        .verdicts
+        .iter()
+        .filter(|v| v.subject.ends_with("-plugged"))
+        .map(|v| (v.check.as_str(), v.status))
+        .collect();
+    let own = ["D1", "D2", "D3", "D4", "D5", "D6", "D7", "G1"];
+    assert_eq!(disk, own.map(|check| (check, Status::Pass)));
+}

@@ -23,6 +23,8 @@ pub(super) struct Trial<'a> {
     pub(super) zero_loss: bool,
     /// The moment that its fault was aimed at.
     pub(super) aimed: Option<&'a str>,
+    /// The checks of subjects that are a part of a VM.
+    pub(super) parts: &'a std::collections::BTreeMap<String, Vec<String>>,
     pub(super) outcome: Option<&'a Outcome>,
 }
 
@@ -36,6 +38,7 @@ impl<'a> Trial<'a> {
                 checks,
                 zero_loss,
                 aimed,
+                parts,
             } = &event.fact
             else {
                 return None;
@@ -47,6 +50,7 @@ impl<'a> Trial<'a> {
                 checks,
                 zero_loss: *zero_loss,
                 aimed: aimed.as_deref(),
+                parts,
                 outcome: None,
             })
         });
@@ -61,6 +65,12 @@ impl<'a> Trial<'a> {
             }
         }
         trials
+    }
+
+    /// Whether a subject is judged by a check.
+    pub(super) fn asks(&self, subject: &str, check: &str) -> bool {
+        let own = self.parts.get(subject).map_or(self.checks, Vec::as_slice);
+        own.iter().any(|id| id == check)
     }
 
     /// Why the trial produced too little to judge by absence, if it did.

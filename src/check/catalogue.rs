@@ -3,8 +3,9 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, identity, inside, isolation,
-    lifecycle, migration, order, outcome, protection, reprotection, residue, rpo, rto, second, split, stale,
+    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, hotplug, identity,
+    inside, isolation, lifecycle, migration, order, outcome, protection, reprotection, residue,
+    rpo, rto, second, split, stale,
 };
 
 /// What a check gives its word on.
@@ -207,6 +208,20 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "No write of a guest that was killed became durable after the first one of the guest that took its place.",
         "A guest whose stream broke with its death is not heard; only what is heard speaks against it.",
         lifecycle::dead,
+    ),
+    subject(
+        "H1",
+        "a disk came, stayed and went as ordered",
+        "A plugged disk was reported ready, was brought by a pod of its own and shown by the guest at every login until it was to go, and then by nobody; the guest lost no other disk.",
+        "What is on the disk is judged as a subject of its own.",
+        hotplug::there,
+    ),
+    subject(
+        "H2",
+        "the other disks were left alone",
+        "While a disk came and went, the writers of the others stood still for no longer than allowed.",
+        "Known to within a token interval. The objective is `migrationBlackout`.",
+        hotplug::others,
     ),
     subject(
         "A1",

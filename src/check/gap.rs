@@ -53,18 +53,16 @@ pub(super) fn against(low: u64, high: u64, allowed: Option<Duration>) -> Status 
 
 /// The writes never came back after something: a failure if the guest was heard idle for longer than
 /// allowed.
-pub(super) fn unended(
-    acks: &AckLog,
-    from: u64,
-    allowed: Option<Duration>,
-    what: &str,
-) -> Finding {
+pub(super) fn unended(acks: &AckLog, from: u64, allowed: Option<Duration>, what: &str) -> Finding {
     let last = acks.batches().last().map_or(from, |batch| batch.at_ns);
     let heard = acks.last_frame_at(u64::MAX).unwrap_or(last);
     let idle = heard.saturating_sub(last);
     let said = format!("no ack was heard after {what}");
     if against(idle, idle, allowed) == Status::Fail {
-        let more = format!("{said}, and the probe spoke for {:.3} s more", seconds(idle));
+        let more = format!(
+            "{said}, and the probe spoke for {:.3} s more",
+            seconds(idle)
+        );
         return Finding::fail(more).measure(time("blackout", idle, u64::MAX, None));
     }
     Finding::unsure(said)
@@ -112,7 +110,7 @@ pub(super) fn narrowed(
 }
 
 /// For how long the guest's clock stood still over the window for certain: its virtual CPUs did too.
-pub(super) fn clock_stood(acks: &AckLog, window: (u64, u64), around: (u64, u64)) -> u64 {
+fn clock_stood(acks: &AckLog, window: (u64, u64), around: (u64, u64)) -> u64 {
     let clocks = clocks(acks, window, around);
     clocks.map_or(0, |(before, after)| clamp(after.0 - before.1))
 }
@@ -150,4 +148,27 @@ fn offset(acks: &AckLog, frames: impl Iterator<Item = usize>) -> Option<(i128, i
         both = Some(both.map_or((low, high), |(l, h)| (l.max(low), h.min(high))));
     }
     both.filter(|(low, high)| low <= high)
+}
+
+/// For how long a guest stood still.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Still {
+    /// Not shorter.
+    pub(super) low: u64,
+    /// Not longer.
+    pub(super) high: u64,
+    /// For how long its clock stood still for certain.
+    pub(super) clock: u64,
+}
+
+/// The longest time between two durable writes that touches a window, as host and guest bracket it
+/// together; `None` if no write was heard of on one side of it.
+pub(super) fn still(acks: &AckLog, (from, to): (u64, u64)) -> Option<Still> {
+    let frames: Vec<usize> = (0..acks.batches().len()).collect();
+    let gap = longest(acks, &frames, from, to)?;
+    let around = (from.saturating_sub(NEAR_NS), to.saturating_add(NEAR_NS));
+    let guest = in_guest(acks, from, to);
+    let (low, high) = narrowed(acks, gap, guest, (from, to), around);
+    let clock = clock_stood(acks, (from, to), around);
+    Some(Still { low, high, clock })
 }

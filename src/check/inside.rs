@@ -83,13 +83,21 @@ fn compare((from, home, was): &Look<'_>, (to, site, is): &Look<'_>, bad: &mut Ve
     differs("the host name", was.hostname.clone(), is.hostname.clone());
     // A look that saw no address is not one of other addresses.
     if !was.families.is_empty() && !is.families.is_empty() {
-        differs("the family of addresses", was.families.join(" "), is.families.join(" "));
+        differs(
+            "the family of addresses",
+            was.families.join(" "),
+            is.families.join(" "),
+        );
     }
 }
 
 fn disks(inside: &InsideFact) -> String {
     let told = |disk: &InsideDisk| {
-        let serial = if disk.serial.is_empty() { "-" } else { &disk.serial };
+        let serial = if disk.serial.is_empty() {
+            "-"
+        } else {
+            &disk.serial
+        };
         let mode = if disk.read_only { " read-only" } else { "" };
         format!("{} {serial}{mode}", disk.name)
     };
@@ -99,6 +107,8 @@ fn disks(inside: &InsideFact) -> String {
 
 fn cards(inside: &InsideFact) -> String {
     let told = inside.cards.iter();
-    let told: Vec<String> = told.map(|(name, address)| format!("{name} {address}")).collect();
+    let told: Vec<String> = told
+        .map(|(name, address)| format!("{name} {address}"))
+        .collect();
     told.join(", ")
 }

@@ -152,6 +152,8 @@ const ORDERS: &[(Step, &str)] = &[
     (Step::Pause, "virtualmachineinstances/unpause"),
     (Step::SoftReboot, "virtualmachineinstances/softreboot"),
     (Step::StopStart, "virtualmachines/start"),
+    (Step::Plug, "virtualmachines/addvolume"),
+    (Step::Plug, "virtualmachines/removevolume"),
 ];
 
 /// The StorageClasses that the plan names, each once.

@@ -35,7 +35,8 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
             .witnesses(&notes.bad);
     }
     if !notes.unseen.is_empty() {
-        return Finding::unsure("too little was seen of the guest's boots").witnesses(&notes.unseen);
+        return Finding::unsure("too little was seen of the guest's boots")
+            .witnesses(&notes.unseen);
     }
     let said: Vec<&str> = orders.iter().map(|order| order.deed.name()).collect();
     Finding::pass(format!(
@@ -44,7 +45,9 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
         1 + notes.changes,
         said.join(", ")
     ))
-    .limit("a guest that boots twice where it was told to once is not told from one that boots once")
+    .limit(
+        "a guest that boots twice where it was told to once is not told from one that boots once",
+    )
 }
 
 #[derive(Debug, Default)]

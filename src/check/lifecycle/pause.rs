@@ -21,9 +21,8 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
     let orders = orders(case);
     let pauses = orders.iter().filter(|order| order.deed == Deed::Pause);
     let words = pauses.map(|pause| {
-        let later = |order: &&Order<'_>| {
-            order.deed == Deed::Unpause && order.asked.seq > pause.asked.seq
-        };
+        let later =
+            |order: &&Order<'_>| order.deed == Deed::Unpause && order.asked.seq > pause.asked.seq;
         judge(case, pause, orders.iter().find(later))
     });
     worst(words, "the VM was not paused in this trial")
@@ -52,17 +51,10 @@ fn judge(case: &Case<'_>, pause: &Order<'_>, unpause: Option<&Order<'_>>) -> Fin
         .witnesses(&within);
     }
     let allowed = case.plan.objectives().migration_blackout;
-    let frames: Vec<usize> = (0..acks.batches().len()).collect();
-    let Some(gap) = gap::longest(acks, &frames, asked, over) else {
+    let Some(gap::Still { low, high, clock }) = gap::still(acks, (asked, over)) else {
         return gap::unended(acks, over, allowed, "the pause");
     };
-    let around = (
-        asked.saturating_sub(gap::NEAR_NS),
-        over.saturating_add(gap::NEAR_NS),
-    );
-    let guest = gap::in_guest(acks, asked, over);
-    let (low, high) = gap::narrowed(acks, gap, guest, (asked, over), around);
-    let proof = low.max(gap::clock_stood(acks, (asked, over), around));
+    let proof = low.max(clock);
     let said = format!(
         "paused for {:.3} s to {:.3} s, it wrote nothing for {:.3} s to {:.3} s",
         seconds(least),
@@ -84,7 +76,9 @@ fn judge(case: &Case<'_>, pause: &Order<'_>, unpause: Option<&Order<'_>>) -> Fin
     };
     let target = allowed.map(|allowed| allowed.as_secs_f64());
     let finding = if allowed.is_none() {
-        finding.limit("the plan sets no objective for how late a guest may go on (`migrationBlackout`)")
+        finding.limit(
+            "the plan sets no objective for how late a guest may go on (`migrationBlackout`)",
+        )
     } else {
         finding
     };

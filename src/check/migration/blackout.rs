@@ -76,7 +76,8 @@ fn between(case: &Case<'_>, (from, to): (u64, u64)) -> (u64, u64) {
     let shut = asks.filter(|asked| *asked >= to).min();
     (
         open.unwrap_or(0).max(from.saturating_sub(gap::NEAR_NS)),
-        shut.unwrap_or(u64::MAX).min(to.saturating_add(gap::NEAR_NS)),
+        shut.unwrap_or(u64::MAX)
+            .min(to.saturating_add(gap::NEAR_NS)),
     )
 }
 

@@ -79,7 +79,10 @@ impl Kit {
     pub(in crate::check) fn order(&mut self, deed: Deed, asked: u64, answered: u64) -> &mut Self {
         let outcome = Outcome::Ok;
         self.add(asked, lifecycle(LifecycleFact::Asked { deed }));
-        self.add(answered, lifecycle(LifecycleFact::Answered { deed, outcome }))
+        self.add(
+            answered,
+            lifecycle(LifecycleFact::Answered { deed, outcome }),
+        )
     }
 
     /// A freeze of one second in whose middle the point is taken that comes back. Volume 0 is raw, and

@@ -42,7 +42,12 @@ fn a_guest_that_goes_on_late_is_caught_by_the_objective() {
     late.plan = plan("{}");
     let verdict = late.verdict("L1");
     assert_eq!(verdict.status, Pass);
-    assert!(verdict.limits.iter().any(|limit| limit.contains("no objective")));
+    assert!(
+        verdict
+            .limits
+            .iter()
+            .any(|limit| limit.contains("no objective"))
+    );
 }
 
 #[test]
@@ -103,7 +108,10 @@ fn boots_and_instances_change_where_they_are_told_to() {
     kit.order(Deed::SoftReboot, FAULT, FAULT + MS);
     assert_eq!(judged(&mut kit, "L2"), Fail);
     kit.change(|fact| {
-        if let Fact::Vm { vmi_uid: Some(uid), .. } = fact {
+        if let Fact::Vm {
+            vmi_uid: Some(uid), ..
+        } = fact
+        {
             *uid = "uid-1".into();
         }
     });
@@ -121,7 +129,12 @@ fn a_killed_guest_that_writes_on_is_caught() {
     let mut kit = killed(FAULT);
     let verdict = kit.verdict("L3");
     assert_eq!(verdict.status, Pass, "{verdict:?}");
-    assert!(verdict.limits.iter().any(|limit| limit.contains("not heard")));
+    assert!(
+        verdict
+            .limits
+            .iter()
+            .any(|limit| limit.contains("not heard"))
+    );
     // The new guest's acks come while the old one's still do.
     for record in &mut kit.verify {
         match record {

@@ -13,6 +13,7 @@ use crate::probe::frame::{CellState, FromGuest};
 
 mod fence;
 mod freeze;
+mod hotplug;
 mod lifecycle;
 mod machine;
 mod migration;

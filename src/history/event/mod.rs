@@ -7,11 +7,13 @@ use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
 
 mod basic;
+mod hotplug;
 mod inside;
 mod lifecycle;
 mod live;
 mod parts;
 pub use basic::{Outcome, Site};
+pub use hotplug::HotplugFact;
 pub use inside::{InsideDisk, InsideFact};
 pub use lifecycle::{Deed, LifecycleFact};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
@@ -115,6 +117,10 @@ pub enum Fact {
         /// The moment that the trial's fault is aimed at, such as `sync-start`; absent for a blind one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         aimed: Option<String>,
+        /// Subjects that are a part of a VM, such as a disk that is plugged into it: the checks that
+        /// such a one is judged by, of those of the scenario.
+        #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+        parts: std::collections::BTreeMap<String, Vec<String>>,
     },
     /// A trial is over; its verdicts follow from the history.
     TrialEnded {
@@ -292,6 +298,15 @@ pub enum Fact {
         /// Boot id.
         boot_id: String,
     },
+    /// A disk comes or goes under the running guest.
+    Hotplug {
+        /// Where.
+        site: Site,
+        /// Its volume.
+        volume: String,
+        /// What was seen.
+        hotplug: HotplugFact,
+    },
     /// What the guest finds of its own hardware.
     Inside {
         /// Where.
@@ -467,6 +482,7 @@ impl Fact {
                 | Self::Freeze { .. }
                 | Self::Capture { .. }
                 | Self::Lifecycle { .. }
+                | Self::Hotplug { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }
         )

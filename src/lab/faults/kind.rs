@@ -191,6 +191,14 @@ pub enum Fault {
     SoftRebootSwallowed,
     /// A launcher that is deleted by force lives on.
     KillSwallowed,
+    /// A hotplugged volume is said to be ready and the guest never gets the disk.
+    PlugUnseen,
+    /// A hotplugged volume reaches the VMI alone, and is gone after a restart.
+    PlugForgotten,
+    /// The guest stands still while it gets a disk.
+    PlugStalls,
+    /// Another disk of the guest is taken away than the one that was to be.
+    UnplugWrongDisk,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

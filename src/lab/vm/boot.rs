@@ -131,7 +131,7 @@ fn holds_nothing(image: &str) -> bool {
     name.split([':', '@']).next() == Some("blank")
 }
 
-fn data_disk(device: &Value, name: String, open: Attached) -> GuestDisk {
+pub(super) fn data_disk(device: &Value, name: String, open: Attached) -> GuestDisk {
     let serial = device["serial"].as_str().unwrap_or_default();
     GuestDisk {
         name,
@@ -180,7 +180,7 @@ fn attached_as_specified(attached: &[Attached], domain: &Domain) -> bool {
 fn chosen(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Vec<Attached> {
     let own = domain.attached();
     if !wrong_guest(ctx) {
-        return own.to_vec();
+        return [own, &domain.plugged()].concat();
     }
     for other in ctx.store.list(VMI, None) {
         let same = meta::uid(&other) == domain.uid;

@@ -60,6 +60,7 @@ pub(super) fn put_down(ctx: &Ctx, domain: &Domain) {
     }
     for node in domain.nodes() {
         detach(ctx, domain.attached(), &node);
+        detach(ctx, &domain.plugged(), &node);
     }
     ctx.take_domain(&domain.uid);
 }

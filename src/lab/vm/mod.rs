@@ -11,6 +11,7 @@ mod boot;
 mod condition;
 mod domain;
 pub mod guest;
+mod hotplug;
 mod instance;
 mod keys;
 mod launcher;
@@ -219,6 +220,7 @@ fn act(ctx: &Ctx, work: Work) -> Result<(), ApiError> {
         Work::Guest(uid, request) => node::guest_asks(ctx, &uid, request),
         Work::DomainStopped(uid, clean) => node::stopped(ctx, &uid, clean),
         Work::GraceOver(uid) => node::grace_over(ctx, &uid),
+        Work::Hotplug(key, volume) => hotplug::step(ctx, &key, &volume),
         Work::Migrated(key) => migration::finish(ctx, &key),
         Work::MigrationFailed(key, why) => migration::broke(ctx, &key, &why),
     }

@@ -333,6 +333,7 @@ pub(super) fn stopped(ctx: &Ctx, uid: &str, clean: bool) -> Result<(), ApiError>
         }
         for node in domain.nodes() {
             detach(ctx, domain.attached(), &node);
+            detach(ctx, &domain.plugged(), &node);
         }
     }
     let (namespace, name) = &domain.vmi;

@@ -279,7 +279,11 @@ mod tests {
         for (name, device) in [("lo", false), ("eth1", true), ("eth0", true)] {
             let card = dir.path().join("sys/class/net").join(name);
             fs::create_dir_all(&card).unwrap();
-            fs::write(card.join("address"), format!("02:00:00:00:00:{}\n", name.len())).unwrap();
+            fs::write(
+                card.join("address"),
+                format!("02:00:00:00:00:{}\n", name.len()),
+            )
+            .unwrap();
             if device {
                 fs::create_dir(card.join("device")).unwrap();
             }

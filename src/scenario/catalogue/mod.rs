@@ -33,6 +33,8 @@ pub enum Kind {
     RestartPause,
     /// The launcher of a VM that writes is killed.
     HardKill,
+    /// A disk is plugged into a VM, lives through a restart and a migration, and is taken away.
+    HotplugPersist,
     /// The same without a freeze: journals are replayed, and that is all that is claimed.
     CrashBaseline,
 }

@@ -28,6 +28,10 @@ pub enum Step {
     StopStart,
     /// Kill the launchers of the VMs under load.
     Kill,
+    /// Plug a further disk into the running guests and have a ledger written on it.
+    Plug,
+    /// Read that disk back and take it away under load.
+    Unplug,
     /// Stop the VMs while their writers still write.
     StopSource,
     /// Cut the power of the whole primary.
@@ -114,6 +118,14 @@ impl Step {
             Self::Kill => (
                 "kill",
                 "kill the launchers under load; wait until the run strategy brought the VMs back",
+            ),
+            Self::Plug => (
+                "plug",
+                "plug a further disk into the running guests; write a ledger on it beside the load",
+            ),
+            Self::Unplug => (
+                "unplug",
+                "read the plugged disk back and take it away while the others are written to",
             ),
             Self::StopSource => (
                 "stop-source",

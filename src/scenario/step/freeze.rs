@@ -49,7 +49,7 @@ pub(super) async fn freeze(world: &World, member: &mut Member) -> anyhow::Result
             &member.vmi(),
             "freeze",
             Some(&body),
-            "unfreeze",
+            ("unfreeze", None),
         )
         .await;
     if let Err(error) = called {

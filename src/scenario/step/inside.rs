@@ -59,7 +59,10 @@ mod tests {
             name: None,
         };
         let both = interface("192.0.2.1", &["192.0.2.1", "2001:db8::1"]);
-        assert_eq!(families(&[both, interface("192.0.2.7", &[])]), ["IPv4", "IPv6"]);
+        assert_eq!(
+            families(&[both, interface("192.0.2.7", &[])]),
+            ["IPv4", "IPv6"]
+        );
         assert!(families(&[interface("", &[])]).is_empty());
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn pause(world: &World, member: &mut Member) -> anyhow::Result<
     let (vmi, body) = (member.vmi(), json!({}));
     let called = member
         .cluster(world)
-        .subresource_recorded(&member.owner, &vmi, "pause", Some(&body), "unpause")
+        .subresource_recorded(&member.owner, &vmi, "pause", Some(&body), ("unpause", None))
         .await;
     let paused = answered(world, member, Deed::Pause, called.map(drop)).await;
     let held = match paused {
@@ -216,8 +216,14 @@ async fn launcher(
     let found = view.until(deadline, &waiting, |pods| {
         let runs = |pod: &&Pod| {
             let labels = pod.metadata.labels.as_ref();
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            labels.and_then(|labels| labels.get(CREATED_BY)).map(String::as_str) == Some(vmi)
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref());
+            labels
+                .and_then(|labels| labels.get(CREATED_BY))
+                .map(String::as_str)
+                == Some(vmi)
                 && phase == Some("Running")
         };
         let pod = pods.iter().find(runs);

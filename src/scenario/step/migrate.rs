@@ -131,7 +131,14 @@ async fn once(world: &World, member: &Member, prober: &Prober, number: u32) -> a
     }
     arrived(world, member, prober)
         .await
-        .context("the guest after its move")
+        .context("the guest after its move")?;
+    let disk = member.plugged.as_deref();
+    match disk.and_then(|disk| Some((disk, disk.loader.as_ref()?))) {
+        Some((disk, prober)) => arrived(world, disk, prober)
+            .await
+            .context("the disk that was plugged, after the move"),
+        None => Ok(()),
+    }
 }
 
 /// Records each change of a migration from when it was asked for until it is over, and gives its end.

@@ -1,7 +1,8 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
 use super::{
-    BOOT, CRASH, FAILBACK, FREEZE, HARD_KILL, IDENTITY, MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE, RESTART_PAUSE,
+    BOOT, CRASH, FAILBACK, FREEZE, HARD_KILL, HOTPLUG, IDENTITY, MIGRATE, NODE_DOWN, PRIMARY_UP,
+    RELOCATE, RESTART_PAUSE,
 };
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
@@ -29,4 +30,5 @@ pub(super) const ROWS: &[FaultSpec] = &[
     clean("clean-identity", IDENTITY),
     clean("clean-restart-pause", RESTART_PAUSE),
     clean("clean-hard-kill", HARD_KILL),
+    clean("clean-hotplug", HOTPLUG).simulated_only(),
 ];

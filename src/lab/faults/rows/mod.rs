@@ -7,6 +7,7 @@ mod environment;
 mod evidence;
 mod freeze;
 mod guest;
+mod hotplug;
 mod lifecycle;
 mod migration;
 mod orchestration;
@@ -22,6 +23,7 @@ const MIGRATE: &str = "migrate.under-load";
 const FREEZE: &str = "recipe.freeze-covers-replica";
 const CRASH: &str = "recipe.crash-baseline";
 const RESTART_PAUSE: &str = "lifecycle.restart-pause";
+const HOTPLUG: &str = "hotplug.persist";
 const IDENTITY: &str = "boot.identity";
 const HARD_KILL: &str = "lifecycle.hard-kill";
 
@@ -33,6 +35,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     guest::ROWS,
     migration::ROWS,
     lifecycle::ROWS,
+    hotplug::ROWS,
     freeze::ROWS,
     environment::ROWS,
     evidence::ROWS,

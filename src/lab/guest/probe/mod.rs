@@ -140,7 +140,7 @@ fn info(machine: &Machine) -> String {
         machine.state.machine_id,
         machine.hostname,
     );
-    for disk in &machine.disks {
+    for disk in &machine.disks() {
         text.push_str("disk ");
         text.push_str(&describe(disk).to_string());
         text.push('\n');

@@ -4,6 +4,7 @@ use super::Spec;
 
 mod boot;
 mod failover;
+mod hotplug;
 mod lifecycle;
 mod migrate;
 mod recipe;
@@ -17,4 +18,5 @@ pub(super) const ALL: &[&[Spec]] = &[
     failover::ROWS,
     migrate::ROWS,
     recipe::ROWS,
+    hotplug::ROWS,
 ];
