@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
@@ -15,6 +15,7 @@ const PAGES: [&str; 14] = [
     "docs/extending.md",
     "docs/lab.md",
     "docs/lifecycle.md",
+    "docs/migration.md",
     "docs/performance.md",
     "docs/plan.md",
     "docs/rbac.md",

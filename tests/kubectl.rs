@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use virtproof::lab::api::{ApiServer, Part, RunningServer, SiteConfig, Store};
 use virtproof::lab::clock::LabClock;
+use virtproof::lab::{Guests, Lab, LabConfig};
 
 /// Runs `kubectl` with a site's kubeconfig.
 struct Kubectl {
@@ -295,4 +296,71 @@ async fn kubectl_tells_who_may_do_what() {
     })
     .await;
     server.shutdown().await;
+}
+
+const WANDERER: &str = "
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {name: wanderer}
+spec:
+  runStrategy: Always
+  template:
+    spec:
+      evictionStrategy: LiveMigrate
+      domain:
+        memory: {guest: 128Mi}
+        devices:
+          disks: [{name: root, disk: {bus: virtio}}]
+          interfaces: [{name: default, masquerade: {}}]
+      networks: [{name: default, pod: {}}]
+      volumes: [{name: root, containerDisk: {image: registry.example/containerdisks/fedora:42}}]
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_drains_a_node_and_its_vm_lives_on() {
+    if !installed() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = LabConfig {
+        dir: dir.path().to_owned(),
+        seed: 5,
+        time_scale: LabConfig::FAST,
+        guests: Guests::Simulated,
+    };
+    let lab = Lab::start(&config).await.expect("a lab");
+    let kubectl = Kubectl {
+        config: lab.kubeconfigs()[0].clone(),
+        home: tempfile::tempdir().expect("a directory"),
+    };
+    beside(move || {
+        kubectl.ok("apply -f -", WANDERER);
+        kubectl.ok("wait vm/wanderer --for=condition=Ready --timeout=60s", "");
+        let vmi = || -> Value {
+            let text = kubectl.ok("get vmi wanderer -o json", "");
+            serde_json::from_str(&text).expect("an object")
+        };
+        let node_of = |vmi: &Value| vmi["status"]["nodeName"].as_str().map(str::to_owned);
+        let before = vmi();
+        let node = node_of(&before).expect("a node");
+        let drain = "--ignore-daemonsets --delete-emptydir-data --timeout=60s";
+        let said = kubectl.ok(&format!("drain {node} {drain}"), "");
+        for words in [
+            "cordoned",
+            "Eviction triggered evacuation of VMI \"default/wanderer\"",
+            "evicted",
+            "drained",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let after = vmi();
+        assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+        assert_ne!(node_of(&after), Some(node.clone()));
+        assert_eq!(after["status"]["evacuationNodeName"], Value::Null);
+        let jobs = kubectl.ok("get vmim -o name", "");
+        assert!(jobs.contains("kubevirt-evacuation-"), "{jobs}");
+        kubectl.ok(&format!("uncordon {node}"), "");
+    })
+    .await;
+    lab.stop().await;
 }

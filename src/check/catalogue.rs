@@ -177,7 +177,7 @@ pub const CATALOGUE: &[CheckSpec] = &[
     subject(
         "M2",
         "the guest lived on, once",
-        "The same VMI, boot, probe process and incarnation went on on another node, and nobody else wrote to its volumes.",
+        "The same VMI, boot, probe process and incarnation went on on another node, or where it was if its migration failed as it was made to or its eviction was refused, and nobody else wrote to its volumes. No eviction took the launcher from under it.",
         "A second writer that lived for less than the time between two lease reads is not seen.",
         migration::lived,
     ),
@@ -188,6 +188,15 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "Writes whose ack never reached the host are not owed.",
         migration::kept,
     ),
+    CheckSpec {
+        id: "M4",
+        title: "nobody is left out of the count",
+        what: "Every VM of the trial moved, and the longest of all their blackouts is within the objective; the figures count those that failed as endless.",
+        limits: "How many the cluster lets move at once is told and not judged.",
+        per: Per::Trial,
+        sampled: false,
+        run: migration::many,
+    },
     subject(
         "L1",
         "the pause was real, and no longer than ordered",

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::args::{Accel, Format, GuestArgs, GuestKind, ImageBuild, ImageVerb, Layer};
+use super::args::{Accel, Format, GuestArgs, GuestInit, GuestKind, ImageBuild, ImageVerb, Layer};
 use super::exit::Exit;
 use super::output::{columns, line, note, raw};
 use crate::lab::Guests;
 use crate::lab::control;
 use crate::lab::qemu::host::{self, Host, Wish};
-use crate::lab::qemu::image::{self, BuildOptions, Clean, Image, ImageError};
+use crate::lab::qemu::image::{self, BuildOptions, Clean, Image, ImageError, Init};
 use crate::lab::qemu::{CONSOLE_FILE, Config, Hypervisor, Sessions, orphans};
 use crate::run::RunError;
 
@@ -21,9 +21,13 @@ pub(super) async fn of(args: &GuestArgs, dir: &Path) -> anyhow::Result<Guests> {
         return Ok(Guests::Simulated);
     }
     let host = Host::find(None).await.map_err(missing)?;
+    let (init, layers) = match args.guest_init {
+        GuestInit::Busybox => (Init::Busybox, BTreeSet::new()),
+        GuestInit::Systemd => (Init::Systemd, BTreeSet::from([image::Layer::Systemd])),
+    };
     let image = match (&args.kernel, &args.initrd) {
         (Some(kernel), Some(initrd)) => Image::own(kernel, initrd).map_err(missing)?,
-        _ => built(BTreeSet::new(), false).await?,
+        _ => built(layers, false).await?,
     };
     let wish = match args.accel {
         Accel::Auto => Wish::Auto,
@@ -38,6 +42,7 @@ pub(super) async fn of(args: &GuestArgs, dir: &Path) -> anyhow::Result<Guests> {
         host,
         accel,
         image,
+        init,
         dir: dir.to_owned(),
         sessions: if args.sessions_survive {
             Sessions::Survive
@@ -103,6 +108,7 @@ async fn make(build: &ImageBuild) -> anyhow::Result<Image> {
         Layer::Sqlite => image::Layer::Sqlite,
         Layer::Postgres => image::Layer::Postgres,
         Layer::Bench => image::Layer::Bench,
+        Layer::Systemd => image::Layer::Systemd,
     });
     built(layers.collect(), build.refresh).await
 }

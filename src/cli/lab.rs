@@ -13,7 +13,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::args::{Format, GuestArgs, GuestKind, LabFault, LabUp, LabVerb, PowerState, SiteName};
+use super::args::{
+    Format, GuestArgs, GuestInit, GuestKind, LabFault, LabUp, LabVerb, PowerState, SiteName,
+};
 use super::exit::Exit;
 use super::output::{columns, line, note, raw};
 use super::{guests, signals, trace};
@@ -111,7 +113,9 @@ impl InProcess {
             while waiting_for > 0 {
                 match events.recv().await {
                     Ok(event) => match &event.fact {
-                        Fact::TrialStarted { subjects, .. } => waiting_for = subjects.len(),
+                        Fact::TrialStarted {
+                            subjects, parts, ..
+                        } => waiting_for = subjects.len().saturating_sub(parts.len()),
                         Fact::LoadStarted { .. } => waiting_for -= 1,
                         _ => {}
                     },
@@ -208,6 +212,7 @@ fn again(up: &LabUp) -> Vec<OsString> {
         kernel,
         initrd,
         accel,
+        guest_init,
         sessions_survive,
     } = &up.guests;
     let name = |value: Option<clap::builder::PossibleValue>| {
@@ -220,6 +225,10 @@ fn again(up: &LabUp) -> Vec<OsString> {
     put("--seed", up.seed.to_string().into());
     put("--guests", name(guests.to_possible_value()));
     put("--accel", name(accel.to_possible_value()));
+    if *guest_init != GuestInit::Busybox {
+        // Said in words it does not go with a kernel of one's own.
+        put("--guest-init", name(guest_init.to_possible_value()));
+    }
     for (option, file) in [("--kernel", kernel), ("--initrd", initrd)] {
         if let Some(file) = file {
             put(option, file.into());

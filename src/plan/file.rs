@@ -140,6 +140,10 @@ pub struct Workload {
     pub data_volumes: Vec<DataVolume>,
 }
 
+fn twenty() -> u32 {
+    20
+}
+
 fn one() -> u32 {
     1
 }
@@ -296,11 +300,18 @@ pub struct Migration {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub count: u32,
+    /// How many migrations are asked for in a second where all VMs are migrated at once.
+    #[serde(default = "twenty")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub qps: u32,
 }
 
 impl Default for Migration {
     fn default() -> Self {
-        Self { count: one() }
+        Self {
+            count: one(),
+            qps: twenty(),
+        }
     }
 }
 

@@ -432,6 +432,8 @@ pub struct Load {
 pub struct Migration {
     /// How often each VM, one after the other, 1 to 1000.
     pub count: u32,
+    /// How many are asked for in a second where all VMs move at once, 1 to 1000.
+    pub qps: u32,
 }
 
 /// How a site is broken and healed for unplanned scenarios: both are given or neither.

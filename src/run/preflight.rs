@@ -98,7 +98,7 @@ async fn kinds(
     if plan.protection().volume_snapshot_class.is_some() {
         needed.push(VolumeSnapshot::KIND);
     }
-    if migrates(plan) {
+    if needs(plan, Need::LiveMigration) {
         needed.push(VirtualMachineInstanceMigration::KIND);
     }
     for kind in needed {
@@ -133,11 +133,10 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
     }
 }
 
-/// Whether a scenario of the plan live-migrates VMs.
-fn migrates(plan: &Plan) -> bool {
+/// Whether a scenario of the plan needs something.
+fn needs(plan: &Plan, need: Need) -> bool {
     let chosen = select(plan.patterns()).unwrap_or_default();
-    let mut needs = chosen.iter().flat_map(|spec| spec.needs);
-    needs.any(|need| *need == Need::LiveMigration)
+    chosen.iter().any(|spec| spec.needs.contains(&need))
 }
 
 /// Whether a scenario of the plan has a step.
@@ -262,9 +261,19 @@ fn asks(plan: &Plan) -> Vec<Ask> {
         "virtualmachineinstances",
         &["get", "list", "watch"],
     );
-    if migrates(plan) {
+    if needs(plan, Need::LiveMigration) {
         let own: &[&str] = &["get", "list", "watch", "create", "delete"];
         want("kubevirt.io", "virtualmachineinstancemigrations", own);
+    }
+    if needs(plan, Need::Drain) {
+        want("", "nodes", &["get", "patch"]);
+        want("", "pods", &["get", "list", "watch"]);
+        want("", "pods/eviction", &["create"]);
+    }
+    if needs(plan, Need::MigrationPolicy) {
+        let own: &[&str] = &["get", "create", "patch", "delete"];
+        want("migrations.kubevirt.io", "migrationpolicies", own);
+        want("", "pods", &["delete"]);
     }
     want(
         "subresources.kubevirt.io",

@@ -129,7 +129,7 @@ fn lacking(plan: &Plan, spec: &Spec) -> Option<String> {
     let unmet = |need: &Need| match need {
         // Every plan has a driver; whether its objects are there is the preflight's question, and
         // whether a VMI can be migrated only KubeVirt can say, once it runs.
-        Need::Replication | Need::LiveMigration => None,
+        Need::Replication | Need::LiveMigration | Need::Drain | Need::MigrationPolicy => None,
         Need::PowerFault => {
             let faults = plan.faults();
             let missing: Vec<_> = [

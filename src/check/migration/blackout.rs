@@ -9,8 +9,9 @@
 use super::Move;
 use crate::check::case::Case;
 use crate::check::finding::{Finding, seconds, time};
-use crate::check::gap;
+use crate::check::gap::{self, Gap};
 use crate::check::verdict::Status;
+use crate::history::acks::AckLog;
 use crate::history::event::Fact;
 
 /// M1.
@@ -26,15 +27,11 @@ fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
     let Some(load) = case.load_at(from) else {
         return Finding::unsure("no load ran when the VM was migrated");
     };
-    let acks = &load.acks;
-    let frames: Vec<usize> = (0..acks.batches().len()).collect();
     let allowed = case.plan.objectives().migration_blackout;
     let target = allowed.map(|allowed| allowed.as_secs_f64());
-    let Some(gap) = gap::longest(acks, &frames, from, to) else {
-        return gap::unended(acks, from, allowed, "the migration");
+    let Some((gap, guest, (low, high))) = measured(case, &load.acks, (from, to)) else {
+        return gap::unended(&load.acks, from, allowed, "the migration");
     };
-    let guest = gap::in_guest(acks, from, to);
-    let (low, high) = gap::narrowed(acks, gap, guest, (from, to), between(case, (from, to)));
     let said = format!(
         "no write became durable for {:.3} s to {:.3} s",
         seconds(low),
@@ -60,6 +57,27 @@ fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
         .limit(
             "the guest's clock counts only as far as it kept step with the host's over the window",
         )
+}
+
+/// The blackout of a migration: not shorter and not longer. `None` if the writes never came back, or
+/// it has no end.
+pub(super) fn bracket(case: &Case<'_>, moved: &Move<'_>) -> Option<(u64, u64)> {
+    let (from, to) = moved.window().ok()?;
+    let load = case.load_at(from)?;
+    measured(case, &load.acks, (from, to)).map(|(_, _, bracket)| bracket)
+}
+
+/// The longest gap on the host's clock, on the guest's, and both laid over each other.
+fn measured(
+    case: &Case<'_>,
+    acks: &AckLog,
+    (from, to): (u64, u64),
+) -> Option<(Gap, u64, (u64, u64))> {
+    let frames: Vec<usize> = (0..acks.batches().len()).collect();
+    let gap = gap::longest(acks, &frames, from, to)?;
+    let guest = gap::in_guest(acks, from, to);
+    let bracket = gap::narrowed(acks, gap, guest, (from, to), between(case, (from, to)));
+    Some((gap, guest, bracket))
 }
 
 fn span(ns: u64) -> String {

@@ -1,11 +1,12 @@
-//! M2: is what runs on the target node the guest that ran on the source, and only there?
+//! M2: is what runs on the target node the guest that ran on the source, and only there? Of a migration
+//! that was spoiled: did it fail, and is the guest where it was, the same, and only there?
 
 use std::collections::BTreeSet;
 
 use super::Move;
 use crate::check::case::Case;
 use crate::check::finding::{Finding, seconds};
-use crate::history::event::{Event, Fact, Purpose};
+use crate::history::event::{Event, Fact, MigrationFact, Purpose};
 use crate::history::read::Incarnation;
 use crate::probe::frame::Opened;
 
@@ -19,13 +20,21 @@ struct Notes {
 
 /// M2.
 pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
-    super::each(case, |moved| judge(case, moved))
+    let moved = super::each(case, |moved| judge(case, moved));
+    match super::evicted::judge(case) {
+        Some(evicted) if super::moves(case).is_empty() => evicted,
+        Some(evicted) => moved.worst(evicted),
+        None => moved,
+    }
 }
 
 fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
     let Some((end, fact)) = moved.end else {
         return Finding::unsure(moved.window().err().unwrap_or_default());
     };
+    if let Some(how) = moved.spoil {
+        return spoiled(case, moved, end, fact, how.done());
+    }
     // A failed migration is also completed, so this comes first.
     if fact.failed || fact.phase == "Failed" {
         return Finding::fail(format!(
@@ -39,8 +48,60 @@ fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
         ))
         .witness(format!("event {}", end.seq));
     }
+    let said = format!(
+        "the same VMI, boot and probe went on on node {}, and nobody else wrote",
+        fact.target_node
+    );
+    whole(case, moved, end, Place::At(&fact.target_node), said)
+}
+
+/// A migration that was spoiled must have failed and left the guest alone. One that was through before
+/// it was hit proves nothing.
+fn spoiled(
+    case: &Case<'_>,
+    moved: &Move<'_>,
+    end: &Event,
+    fact: &MigrationFact,
+    how: &str,
+) -> Finding {
+    let name = moved.name;
+    if !fact.failed && fact.phase != "Failed" {
+        return Finding::unsure(format!(
+            "migration {name} was to be {how} and went through before, event {}",
+            end.seq
+        ));
+    }
+    let said = format!(
+        "migration {name} was {how} and failed; the same VMI, boot and probe went on where it was, and \
+         nobody else wrote"
+    );
+    let why = if fact.why.is_empty() {
+        "no reason was given"
+    } else {
+        &fact.why
+    };
+    whole(case, moved, end, Place::Unchanged, said).limit(format!("{name}: {why}"))
+}
+
+/// Where a guest is to be afterwards.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// On another node, this one if it is known.
+    At(&'a str),
+    /// Where it was.
+    Unchanged,
+}
+
+/// Whether the guest lived on as one, in the right place; what is `said` of it if so.
+pub(super) fn whole(
+    case: &Case<'_>,
+    moved: &Move<'_>,
+    end: &Event,
+    target: Place<'_>,
+    said: String,
+) -> Finding {
     let mut notes = Notes::default();
-    place(case, moved, end, &fact.target_node, &mut notes);
+    place(case, moved, end, target, &mut notes);
     match case.load_at(moved.asked.at_ns) {
         Some(load) => {
             guest(case, moved, end, load, &mut notes);
@@ -55,16 +116,13 @@ fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
     } else if !notes.unseen.is_empty() {
         Finding::unsure("too little says that the guest lived on").witnesses(&notes.unseen)
     } else {
-        Finding::pass(format!(
-            "the same VMI, boot and probe went on on node {}, and nobody else wrote",
-            fact.target_node
-        ))
+        Finding::pass(said)
     };
     finding.limits(notes.limits)
 }
 
-/// The VMI must be the same one, on another node.
-fn place(case: &Case<'_>, moved: &Move<'_>, end: &Event, target: &str, notes: &mut Notes) {
+/// The VMI must be the same one, in the right place.
+fn place(case: &Case<'_>, moved: &Move<'_>, end: &Event, target: Place<'_>, notes: &mut Notes) {
     let states: Vec<(u64, Option<&str>, Option<&str>)> = case
         .events()
         .filter_map(|event| match &event.fact {
@@ -94,14 +152,19 @@ fn place(case: &Case<'_>, moved: &Move<'_>, end: &Event, target: &str, notes: &m
         (Some(old), None) => notes.bad.push(format!("VMI {old} is gone, {between}")),
         (None, _) => notes.unseen.push("the VMI's UID was not seen".into()),
     }
-    match (old_node, new_node) {
-        (Some(old), Some(new)) if old == new => notes
+    match (old_node, new_node, target) {
+        (Some(old), Some(new), Place::At(_)) if old == new => notes
             .bad
             .push(format!("the VM is still on node {old}, {between}")),
-        (Some(_), Some(new)) if !target.is_empty() && *new != target => notes.bad.push(format!(
-            "the VM is on node {new} and went to {target}, {between}"
+        (Some(_), Some(new), Place::At(target)) if !target.is_empty() && *new != target => {
+            notes.bad.push(format!(
+                "the VM is on node {new} and went to {target}, {between}"
+            ))
+        }
+        (Some(old), Some(new), Place::Unchanged) if old != new => notes.bad.push(format!(
+            "the VM is on node {new} and was to stay on {old}, {between}"
         )),
-        (Some(_), Some(_)) => {}
+        (Some(_), Some(_), _) => {}
         _ => notes.unseen.push("the VM's node was not seen".into()),
     }
 }

@@ -1,24 +1,29 @@
-//! M1 to M3: did the VM live on through a live migration, how long did it stand still, and did it
-//! keep everything?
+//! M1 to M4: did the VM live on through a live migration, how long did it stand still, did it keep
+//! everything, and is nobody left out of the count?
 
 use super::case::Case;
 use super::finding::Finding;
-use crate::history::event::{Event, Fact, MigrationFact, Site};
+use crate::history::event::{Event, Fact, MigrationFact, Site, Spoil};
 
 mod blackout;
+mod evicted;
 mod kept;
 mod lived;
+mod many;
 
 pub(super) use blackout::check as blackout;
 pub(super) use kept::check as kept;
 pub(super) use lived::check as lived;
+pub(super) use many::check as many;
 
 /// One live migration.
 #[derive(Debug, Clone, Copy)]
 struct Move<'a> {
     site: Site,
     name: &'a str,
-    /// The first fact that names it.
+    /// How it was spoiled, if it was.
+    spoil: Option<Spoil>,
+    /// The first fact that names it; where it came of an eviction, the eviction.
     asked: &'a Event,
     /// The fact that says that it is over.
     end: Option<(&'a Event, &'a MigrationFact)>,
@@ -37,7 +42,13 @@ impl Move<'_> {
 /// The migrations of a case by name, in the order in which they were asked for.
 fn moves<'a>(case: &Case<'a>) -> Vec<Move<'a>> {
     let mut moves: Vec<Move<'a>> = Vec::new();
+    let mut evicted: Option<&'a Event> = None;
     for event in case.events() {
+        if let Fact::Eviction { eviction, .. } = &event.fact
+            && eviction.code.is_none()
+        {
+            evicted = Some(event);
+        }
         let Fact::Migration { site, migration } = &event.fact else {
             continue;
         };
@@ -50,7 +61,8 @@ fn moves<'a>(case: &Case<'a>) -> Vec<Move<'a>> {
             None => moves.push(Move {
                 site: *site,
                 name: &migration.name,
-                asked: event,
+                spoil: migration.spoil,
+                asked: evicted.filter(|_| migration.evacuates).unwrap_or(event),
                 end,
             }),
         }

@@ -1,7 +1,7 @@
-//! M1 to M3: live migrations.
+//! M1 to M4: live migrations.
 
 use super::*;
-use crate::history::event::MigrationFact;
+use crate::history::event::{EvictionFact, MigrationFact, Spoil};
 use crate::probe::disk::Grants;
 
 fn allowed(kit: &mut Kit, ms: u64) -> Status {
@@ -329,6 +329,196 @@ fn a_target_that_lacks_an_acked_write_is_m3() {
     let verdicts = judge(&kit.plan, &history).verdicts;
     let kept = verdicts.iter().find(|v| v.check == "M3").expect("judged");
     assert_eq!(kept.status, Inconclusive, "read through a cache");
+}
+
+/// The same migration, spoiled: it failed, and the VM is on the node it was on.
+fn spoiled(how: Spoil) -> Kit {
+    let mut kit = Kit::migrated(3, 300, 0);
+    kit.change(|fact| match fact {
+        Fact::Migration { migration, .. } => {
+            migration.spoil = Some(how);
+            if migration.completed {
+                migration.failed = true;
+                migration.phase = "Failed".into();
+                migration.why = "Live migration has been aborted".into();
+            }
+        }
+        Fact::Vm { node, .. } if node.as_deref() == Some("node-2") => {
+            *node = Some("node-1".into());
+        }
+        _ => {}
+    });
+    kit
+}
+
+#[test]
+fn a_spoiled_migration_must_fail_and_leave_the_guest_where_it_was() {
+    for how in Spoil::ALL {
+        let kit = spoiled(how);
+        for check in ["M1", "M2", "M3"] {
+            let verdict = kit.verdict(check);
+            assert_eq!(verdict.status, Pass, "{how:?} {verdict:?}");
+        }
+        assert!(kit.verdict("M2").summary.contains(how.done()), "{how:?}");
+    }
+    let mut kit = spoiled(Spoil::Cancel);
+    kit.change(|fact| {
+        if let Fact::Migration { migration, .. } = fact {
+            (migration.failed, migration.phase) = (false, "Succeeded".into());
+        }
+    });
+    assert_eq!(kit.status("M2"), Inconclusive, "it was through before");
+}
+
+#[test]
+fn each_harm_of_a_spoiled_migration_is_m2() {
+    type Harm = (&'static str, fn(&mut Fact));
+    let harms: [Harm; 3] = [
+        ("was to stay on node-1", |fact| {
+            if let Fact::Vm { node, .. } = fact
+                && node.is_some()
+            {
+                *node = Some("node-2".into());
+            }
+        }),
+        ("somebody else wrote", |fact| {
+            if let Fact::Lease { foreign, .. } = fact {
+                foreign.push("a stamp".into());
+            }
+        }),
+        ("the VMI is uid-2", |fact| {
+            if let Fact::Vm { vmi_uid, .. } = fact {
+                *vmi_uid = Some("uid-2".into());
+            }
+        }),
+    ];
+    for (what, harm) in harms {
+        let mut kit = spoiled(Spoil::KillTarget);
+        let mut seen = false;
+        for (.., fact) in kit.facts.iter_mut() {
+            // The look before stays as it was.
+            let before = matches!(fact, Fact::Vm { .. }) && !std::mem::replace(&mut seen, true);
+            if !before {
+                harm(fact);
+            }
+        }
+        let verdict = kit.verdict("M2");
+        assert_eq!(verdict.status, Fail, "{what}: {verdict:?}");
+        assert!(
+            verdict.witness.join(" ").contains(what),
+            "{what}: {verdict:?}"
+        );
+    }
+}
+
+fn eviction(code: Option<u16>, said: &str) -> Fact {
+    Fact::Eviction {
+        site: Site::Primary,
+        eviction: EvictionFact {
+            pod: "launcher".into(),
+            node: "node-1".into(),
+            strategy: "LiveMigrate".into(),
+            carries: true,
+            code,
+            said: said.into(),
+        },
+    }
+}
+
+/// An eviction with this answer before the migration, or instead of one.
+fn evicted(code: u16, said: &str, moved: bool) -> Kit {
+    let mut kit = if moved {
+        Kit::migrated(3, 300, 0)
+    } else {
+        let mut kit = spoiled(Spoil::Cancel);
+        kit.without(|fact| matches!(fact, Fact::Migration { .. }));
+        kit
+    };
+    kit.change(|fact| {
+        if let Fact::Migration { migration, .. } = fact {
+            migration.evacuates = true;
+        }
+    });
+    kit.add(PAUSE - 150 * MS, eviction(None, ""));
+    kit.add(PAUSE - 140 * MS, eviction(Some(code), said));
+    kit
+}
+
+#[test]
+fn an_eviction_moves_the_vm_or_leaves_it_alone() {
+    let triggered = "Eviction triggered evacuation of VMI \"ns/vm\"";
+    let fixed = "VMI ns/vm is configured with an eviction strategy but is not live-migratable";
+    let moved = evicted(429, triggered, true);
+    assert_eq!(moved.status("M2"), Pass, "{:?}", moved.verdict("M2"));
+    assert_eq!(moved.status("M1"), Pass);
+    let blocked = evicted(429, fixed, false);
+    assert_eq!(blocked.status("M2"), Pass, "{:?}", blocked.verdict("M2"));
+    assert_eq!(blocked.status("M1"), Inconclusive, "nothing moved");
+    assert_eq!(
+        evicted(429, triggered, false).status("M2"),
+        Fail,
+        "never came"
+    );
+    let killed = evicted(201, "", false).verdict("M2");
+    assert_eq!(killed.status, Fail);
+    assert!(
+        killed.summary.contains("while the VM ran in it"),
+        "{killed:?}"
+    );
+    let mut unheard = evicted(429, triggered, false);
+    unheard
+        .without(|fact| matches!(fact, Fact::Eviction { eviction, .. } if eviction.code.is_some()));
+    assert_eq!(unheard.status("M2"), Inconclusive);
+    assert_eq!(evicted(404, "gone", false).status("M2"), Inconclusive);
+}
+
+#[test]
+fn the_window_of_an_evacuation_begins_with_the_eviction() {
+    let mut kit = evicted(429, "Eviction triggered evacuation", true);
+    // Nobody noticed the migration before the guest stood still.
+    for (at, _, fact) in kit.facts.iter_mut() {
+        if matches!(fact, Fact::Migration { migration, .. } if !migration.completed) {
+            *at = PAUSE + 340 * MS;
+        }
+    }
+    let (low, high) = span(&kit, "blackout");
+    assert!(low <= 0.31 && 0.3 <= high, "{low} {high}");
+}
+
+#[test]
+fn a_vm_that_did_not_move_is_not_left_out_of_the_count() {
+    let mut kit = Kit::migrated(3, 300, 0);
+    assert_eq!(kit.status("M4"), Pass, "{:?}", kit.verdict("M4"));
+    let max = |kit: &Kit| {
+        let verdict = kit.verdict("M4");
+        let found = verdict
+            .measures
+            .into_iter()
+            .find(|m| m.name == "blackout.max");
+        found.map(|m| m.high)
+    };
+    assert!(max(&kit).is_some_and(|high| high > 0.29));
+    kit.plan = plan("{migrationBlackout: 150ms}");
+    assert_eq!(kit.status("M4"), Fail, "longer than allowed");
+    kit.plan = plan("{migrationBlackout: 310ms}");
+    assert_eq!(kit.status("M4"), Inconclusive);
+    let mut failed = Kit::migrated(3, 300, 0);
+    failed.change(|fact| {
+        if let Fact::Migration { migration, .. } = fact {
+            migration.failed = migration.completed;
+        }
+    });
+    assert_eq!(failed.status("M4"), Fail);
+    assert_eq!(max(&failed), None, "endless");
+    let mut waiting = Kit::migrated(3, 300, 0);
+    waiting
+        .without(|fact| matches!(fact, Fact::Migration { migration, .. } if migration.completed));
+    assert_eq!(waiting.status("M4"), Fail, "its turn never came");
+    let mut unheard = Kit::migrated(3, 300, 0);
+    unheard
+        .load
+        .retain(|record| record.at_ns() < PAUSE + 100 * MS);
+    assert_eq!(unheard.status("M4"), Inconclusive);
 }
 
 proptest! {

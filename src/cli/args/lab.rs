@@ -20,6 +20,10 @@ pub struct GuestArgs {
     /// proves nothing.
     #[arg(long, value_enum, value_name = "ACCEL", default_value_t = Accel::Auto)]
     pub accel: Accel,
+    /// What a QEMU guest on a root volume starts with; systemd takes an emulated guest about a minute.
+    #[arg(long, value_enum, value_name = "INIT", default_value_t = GuestInit::Busybox,
+        conflicts_with = "kernel")]
+    pub guest_init: GuestInit,
     /// Let SSH sessions survive a live migration, as a bridge binding does; by default they break, as
     /// with masquerade.
     #[arg(long)]
@@ -35,6 +39,15 @@ pub enum GuestKind {
     Qemu,
 }
 
+/// What a guest starts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GuestInit {
+    /// BusyBox init.
+    Busybox,
+    /// systemd, with sshd and the guest agent as units.
+    Systemd,
+}
+
 /// What a guest image has beyond a plain system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Layer {
@@ -44,6 +57,8 @@ pub enum Layer {
     Postgres,
     /// fio.
     Bench,
+    /// systemd.
+    Systemd,
 }
 
 /// How QEMU runs guests.

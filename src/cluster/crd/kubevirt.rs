@@ -135,6 +135,10 @@ pub struct MigrationState {
     pub end_timestamp: Option<String>,
     /// `PreCopy`, `PostCopy`, `Paused`.
     pub mode: Option<String>,
+    /// The launcher to which it goes.
+    pub target_pod: Option<String>,
+    /// `Aborting`, `Succeeded`, `Failed`.
+    pub abort_status: Option<String>,
 }
 
 impl VirtualMachineInstance {
@@ -207,6 +211,14 @@ pub struct MigrationStatus {
     pub conditions: Vec<Condition>,
     /// Copied from the VMI once final.
     pub migration_state: Option<MigrationState>,
+}
+
+resource! {
+    /// The terms on which VMIs of certain labels migrate.
+    MigrationPolicy { "migrations.kubevirt.io" / "v1alpha1", "migrationpolicies", cluster } {
+        /// What is wanted.
+        spec: Value,
+    }
 }
 
 resource! {

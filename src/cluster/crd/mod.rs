@@ -79,6 +79,7 @@ const KNOWN: &[Kind] = &[
     kubevirt::VirtualMachine::KIND,
     kubevirt::VirtualMachineInstance::KIND,
     kubevirt::VirtualMachineInstanceMigration::KIND,
+    kubevirt::MigrationPolicy::KIND,
     kubevirt::KubeVirt::KIND,
     cdi::DataVolume::KIND,
     snapshot::VolumeSnapshot::KIND,

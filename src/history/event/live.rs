@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Outcome;
+use super::{Outcome, Spoil};
 
 /// A live migration as KubeVirt tells it: the phase of the VirtualMachineInstanceMigration and the
 /// `migrationState` of the VMI.
@@ -31,6 +31,18 @@ pub struct MigrationFact {
     /// `migrationState.failureReason` or an event's text, empty if there is none.
     #[serde(default)]
     pub why: String,
+    /// How it is spoiled, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoil: Option<Spoil>,
+    /// Whether KubeVirt made it of itself because of an eviction.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evacuates: bool,
+    /// `migrationState.targetPod`, empty if unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target_pod: String,
+    /// `migrationState.abortStatus`: `Aborting`, `Succeeded` or `Failed`; empty where nobody aborted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub abort: String,
 }
 
 /// How far a freeze of a guest's file systems is.

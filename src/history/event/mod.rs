@@ -7,12 +7,14 @@ use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
 
 mod basic;
+mod evict;
 mod hotplug;
 mod inside;
 mod lifecycle;
 mod live;
 mod parts;
 pub use basic::{Outcome, Site};
+pub use evict::{EvictionFact, Spoil};
 pub use hotplug::HotplugFact;
 pub use inside::{InsideDisk, InsideFact};
 pub use lifecycle::{Deed, LifecycleFact};
@@ -371,6 +373,13 @@ pub enum Fact {
         /// What was seen.
         migration: MigrationFact,
     },
+    /// A launcher pod is about to be evicted, or what was answered.
+    Eviction {
+        /// The site on which the pod is.
+        site: Site,
+        /// What was seen.
+        eviction: EvictionFact,
+    },
     /// An observer outside the guest asked it for echoes over the network. Recorded at the end.
     Echo {
         /// Where the guest runs.
@@ -479,6 +488,7 @@ impl Fact {
                 | Self::Scanned { .. }
                 | Self::Reprotection { .. }
                 | Self::Migration { .. }
+                | Self::Eviction { .. }
                 | Self::Freeze { .. }
                 | Self::Capture { .. }
                 | Self::Lifecycle { .. }

@@ -15,7 +15,7 @@ use super::image::{Image, Mirror, Point, SyncInfo, Write, bound};
 use super::pages::{Page, Pages};
 use super::strike::{Skew, carries_load, slowdown};
 use crate::history::event::Site;
-use crate::lab::faults::{Fault, Moment};
+use crate::lab::faults::Moment;
 use crate::lab::world::PAGE;
 
 /// Mirror snapshots kept for a peer that cannot be reached; RBD keeps five and unlinks older ones.
@@ -225,7 +225,7 @@ impl Core {
     }
 
     fn tick_transfer(&mut self, site: Site, group: &str, now: Now) {
-        if !self.connected() || self.board.armed(Fault::SyncStalled) {
+        if !self.connected() || self.stalls() {
             return;
         }
         let key = (site, group.to_owned());
@@ -440,7 +440,7 @@ impl Core {
 
     /// When [`Self::tick`] next has something to do, lab time.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        let connected = self.connected() && !self.board.armed(Fault::SyncStalled);
+        let connected = self.connected() && !self.stalls();
         let recreations = self.recreations.iter().map(|(at, _)| *at);
         let queues = self.queues.iter().flat_map(|((site, _), queue)| {
             let cut = queue.due.filter(|_| !self.down.contains(site));

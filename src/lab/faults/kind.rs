@@ -179,6 +179,26 @@ pub enum Fault {
     TwoLaunchers,
     /// The target of a migration lacks what the source held in its cache.
     DirtyCacheLost,
+    /// An eviction ends the launcher instead of having its guest migrated.
+    EvictionKills,
+    /// An eviction is told to have triggered an evacuation, and no migration comes.
+    EvacuationNeverComes,
+    /// A migration that was given up is said to have failed, and the guest is at the target.
+    FailedButMoved,
+    /// A migration that failed is said to have succeeded.
+    FailureHidden,
+    /// After a migration that was given up, what was copied goes on at the target too.
+    AbortLeavesTwo,
+    /// The loss of its target takes the guest of a migration down.
+    TargetTakesSource,
+    /// Of many guests that migrate, one is rebooted on the way.
+    OneOfManyRebooted,
+    /// Of many guests that are to migrate, one never gets its turn.
+    OneOfManyLeft,
+    /// No sync crosses any more once a guest has migrated.
+    MoveStopsSync,
+    /// Once a guest has migrated its syncs are told and not done.
+    MoveBlindsSync,
     /// The kernel on the target gives the data disks other names.
     DisksRenamed,
     /// A pause is acknowledged and reported, and the guest runs on.

@@ -37,7 +37,7 @@ impl Planted {
 
     /// By how many nanoseconds the real-time clock is off: ahead on the primary, as much behind on
     /// the secondary (fault `guest-clock`).
-    pub(super) fn clock_off(&self) -> i64 {
+    pub(in crate::lab) fn clock_off(&self) -> i64 {
         let seconds = self.board.param(Fault::GuestClock, "seconds").unwrap_or(0);
         let off = seconds.saturating_mul(1_000_000_000);
         match self.site {
@@ -48,7 +48,7 @@ impl Planted {
 
     /// Whether the file systems are to be frozen now, by nobody who would thaw them (fault
     /// `guest-frozen`).
-    pub(super) fn freezes(&self) -> bool {
+    pub(in crate::lab) fn freezes(&self) -> bool {
         self.on(Site::Primary, Fault::GuestFrozen)
     }
 
@@ -59,7 +59,7 @@ impl Planted {
     }
 
     /// Whether the guest reboots by itself (fault `guest-reboots`): in its first boot only.
-    pub(super) fn reboots(&self) -> bool {
+    pub(in crate::lab) fn reboots(&self) -> bool {
         self.boot == 0 && self.on(Site::Primary, Fault::GuestReboots)
     }
 

@@ -277,6 +277,61 @@ async fn the_probe_writes_until_the_power_goes_and_the_next_boot_reads_it_back()
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_one_probe_writes_no_other_gets() {
+    for (target, refused) in [
+        (
+            "raw serial=data",
+            "opening /dev/vdb: Device or resource busy (os error 16)",
+        ),
+        (
+            "file serial=data mount=/run/m fs=ext4",
+            "opening /run/m/ledger.vpl: another probe holds it",
+        ),
+    ] {
+        let mut spec = spec(Root::Ephemeral(Os::from_reference("fedora")), "i");
+        spec.disks = vec![GuestDisk {
+            name: "vdb".into(),
+            volume: "data".into(),
+            serial: "data".into(),
+            read_only: false,
+            errors: ErrorPolicy::Stop,
+            disk: Arc::new(MemoryDisk::new(1024)),
+        }];
+        let remote = Remote::new([0x11; 16], false);
+        let guest = up(&spec);
+        let (handle, _) = login(&guest, "fedora", 1).await.unwrap();
+        started(&handle, &remote, &ledger(1, target)).await;
+        written(&handle, &remote.attach(1), 5).await;
+        let second = ledger(2, target).to_string();
+        let start = remote.start(2);
+        let (status, _, said) = exec(&handle, &start, second.as_bytes()).await;
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!((status, said.trim()), (1, &*format!("error: {refused}")));
+        // Whoever only reads disturbs nobody.
+        assert_eq!(exec(&handle, &remote.scan(), second.as_bytes()).await.0, 0);
+        // A raw write past a mounted file system is refused as well, and so is a mount under a probe.
+        let across = match target.starts_with("raw") {
+            true => "file serial=data mount=/run/m fs=ext4",
+            false => "raw serial=data",
+        };
+        let (status, _, said) =
+            exec(&handle, &start, ledger(2, across).to_string().as_bytes()).await;
+        assert_eq!(status, 1);
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("/dev/vdb: Device or resource busy"), "{said}");
+        // The first one quits, and what it held is free.
+        let mut channel = handle.channel_open_session().await.unwrap();
+        channel.exec(true, remote.attach(1)).await.unwrap();
+        for command in [ToGuest::Hello { heard: 0 }, ToGuest::Quit] {
+            channel.data(command.encode().as_slice()).await.unwrap();
+        }
+        while channel.wait().await.is_some() {}
+        let (status, _, said) = exec(&handle, &start, second.as_bytes()).await;
+        assert_eq!(status, 0, "{:?}", String::from_utf8(said));
+    }
+}
+
 #[tokio::test]
 async fn a_guest_of_another_architecture_cannot_execute_the_probe() {
     let os = Os::from_reference("fedora-aarch64");

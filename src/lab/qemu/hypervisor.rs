@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::admission::{Admission, Capacity, TooLarge};
 use super::host::{Accel, Host, HostError};
-use super::image::{Image, Unfit};
+use super::image::{Image, Init, Unfit};
 use super::machine::Machine;
 use super::nbd::ListenError;
 use super::net::SegmentError;
@@ -32,6 +32,8 @@ pub struct Config {
     pub accel: Accel,
     /// What guests boot.
     pub image: Image,
+    /// What a system that is installed on a root volume starts with.
+    pub init: Init,
     /// Where sockets, logs and consoles go, a folder for each guest. Unix sockets keep its path short.
     pub dir: PathBuf,
     /// What becomes of TCP sessions when a guest migrates.
@@ -44,6 +46,17 @@ pub enum LaunchError {
     /// Its root volume cannot be read.
     #[error("the root volume cannot be read: {0}")]
     Root(#[source] std::io::Error),
+    /// Its root volume has no room for the system.
+    #[error(
+        "the root volume has {have} MiB and the guest image needs {need}: make it larger, as with the \
+         template's parameter rootSize"
+    )]
+    RootTooSmall {
+        /// What it has.
+        have: u64,
+        /// What the image needs.
+        need: u64,
+    },
     /// Its folder cannot be made.
     #[error("the guest's folder cannot be made: {0}")]
     Folder(#[source] std::io::Error),
@@ -102,6 +115,11 @@ impl Hypervisor {
     /// What guests boot.
     pub(super) const fn image(&self) -> &Image {
         &self.config.image
+    }
+
+    /// What a system that is installed starts with.
+    pub(super) const fn init(&self) -> Init {
+        self.config.init
     }
 
     /// QEMU.

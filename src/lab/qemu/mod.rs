@@ -20,5 +20,6 @@ pub mod qmp;
 mod testing;
 
 pub use hypervisor::{Config, Hypervisor, LaunchError, Sessions};
-pub use machine::{AgentReport, FileSystem, Machine, MoveError};
+pub use machine::{AgentReport, FileSystem, Limits, Machine, MoveError};
+pub use migrate::Why;
 pub use process::{CONSOLE_FILE, Orphan, orphans};

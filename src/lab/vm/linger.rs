@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attach::detach;
+use super::attach::detach_all;
 use super::domain::Domain;
 use super::keys::VMI;
 use super::report;
@@ -58,10 +58,7 @@ pub(super) fn put_down(ctx: &Ctx, domain: &Domain) {
     if let Some(guest) = domain.guest() {
         guest.release();
     }
-    for node in domain.nodes() {
-        detach(ctx, domain.attached(), &node);
-        detach(ctx, &domain.plugged(), &node);
-    }
+    detach_all(ctx, domain);
     ctx.take_domain(&domain.uid);
 }
 

@@ -115,7 +115,9 @@ fn end(ctx: &Ctx, vm: &Arc<Value>) -> Result<(), ApiError> {
         return Ok(());
     }
     status::write(ctx, vm, false);
-    if ctx.board.armed(Fault::LeftoverAfterCleanup) && ctx.leaves_over(meta::uid(vm)) {
+    if ctx.board.armed(Fault::LeftoverAfterCleanup)
+        && ctx.is_struck(Fault::LeftoverAfterCleanup, meta::uid(vm))
+    {
         return Ok(());
     }
     let (namespace, name) = (meta::namespace(vm), meta::name(vm));

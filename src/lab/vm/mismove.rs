@@ -16,15 +16,15 @@ fn stands_still(ctx: &Ctx) -> Option<Duration> {
     Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
 }
 
-/// Queues the end of a migration for when everything is copied.
-pub(super) fn end_later(ctx: &Ctx, domain: &Arc<Domain>, end: Work) {
+/// Queues the end of a migration for when everything is copied, after `copying`.
+pub(super) fn end_later(ctx: &Ctx, domain: &Arc<Domain>, copying: Duration, end: Work) {
     if stands_still(ctx).is_none() {
-        return ctx.after(ctx.timing.migration, end);
+        return ctx.after(copying, end);
     }
     let (site, domain) = (Arc::clone(ctx), Arc::clone(domain));
     ctx.tracker.spawn(async move {
         let copied = async {
-            site.clock.pass(site.timing.migration).await;
+            site.clock.pass(copying).await;
             stand_still(&site, &domain).await;
         };
         tokio::select! {
@@ -53,7 +53,9 @@ pub(super) fn moved(ctx: &Ctx, domain: &Arc<Domain>) -> bool {
     for open in domain.attached().iter().chain(&domain.plugged()) {
         ctx.array.moved(ctx.site, &open.handle);
     }
-    if ctx.board.armed(Fault::RebootForMigration) {
+    let one = Fault::OneOfManyRebooted;
+    let struck = ctx.board.armed(one) && ctx.is_struck(one, &domain.uid);
+    if struck || ctx.board.armed(Fault::RebootForMigration) {
         // What was copied is thrown away and the domain started anew.
         node::reboot(ctx, domain, true);
     }

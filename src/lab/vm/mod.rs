@@ -222,7 +222,15 @@ fn act(ctx: &Ctx, work: Work) -> Result<(), ApiError> {
         Work::GraceOver(uid) => node::grace_over(ctx, &uid),
         Work::Hotplug(key, volume) => hotplug::step(ctx, &key, &volume),
         Work::Migrated(key) => migration::finish(ctx, &key),
-        Work::MigrationFailed(key, why) => migration::broke(ctx, &key, &why),
+        Work::MigrationFailed(key, broken) => migration::broke(ctx, &key, &broken),
+        Work::MigrationWaited(key, uid) => {
+            ctx.waited(&uid);
+            migration::reconcile(ctx, &key)
+        }
+        Work::TargetOverdue(key, unschedulable) => {
+            migration::target_overdue(ctx, &key, unschedulable);
+            Ok(())
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::attach::{attach, detach, image_missing, missing_image, missing_secret};
+use super::attach::{attach, detach_all, image_missing, missing_image, missing_secret};
 use super::boot;
 use super::condition::{self, Condition, Times};
 use super::domain::{Domain, Place};
@@ -13,7 +13,7 @@ use super::guest::Guest;
 use super::keys::{POD, VMI, items, phase};
 use super::site::{Ctx, Key, Work, key, settle};
 use super::{Guests, linger, real};
-use super::{report, schedule, vmi};
+use super::{report, schedule};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::{Fault, Moment};
@@ -30,8 +30,10 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
         return Ok(());
     }
     if meta::deleting(&pod) {
-        let lives = domain_of(ctx, &pod).is_some_and(|domain| !domain.ended());
-        if !lives {
+        let domain = domain_of(ctx, &pod).filter(|domain| !domain.ended());
+        if let Some(domain) = domain {
+            terminated(ctx, &domain);
+        } else {
             ctx.after(ctx.timing.pod_stop, Work::PodStopped(key(&pod)));
         }
         return Ok(());
@@ -43,6 +45,18 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
         return schedule::schedule(ctx, &pod);
     }
     Ok(())
+}
+
+/// The launcher of a domain got its signal to end, as after an eviction: the guest's power button is
+/// pressed.
+fn terminated(ctx: &Ctx, domain: &Arc<Domain>) {
+    let (namespace, name) = &domain.vmi;
+    let vmi = ctx.store.get(VMI, namespace, name);
+    if let Some(vmi) = vmi.filter(|vmi| meta::uid(vmi) == domain.uid && !super::keys::is_final(vmi))
+        && domain.guest().is_some()
+    {
+        shut_down(ctx, &vmi, domain);
+    }
 }
 
 /// The domain that a launcher pod carries.
@@ -331,10 +345,7 @@ pub(super) fn stopped(ctx: &Ctx, uid: &str, clean: bool) -> Result<(), ApiError>
         if let Some(guest) = domain.guest() {
             guest.power_cut();
         }
-        for node in domain.nodes() {
-            detach(ctx, domain.attached(), &node);
-            detach(ctx, &domain.plugged(), &node);
-        }
+        detach_all(ctx, &domain);
     }
     let (namespace, name) = &domain.vmi;
     if let Some(vmi) = ctx
@@ -391,7 +402,7 @@ pub(super) fn pod_stopped(ctx: &Ctx, pod_key: &Key) -> Result<(), ApiError> {
 /// A launcher pod is gone from the API. If its domain still runs, somebody forced it: the node kills
 /// the domain with the pod.
 pub(super) fn pod_gone(ctx: &Ctx, pod: &Value) -> Result<(), ApiError> {
-    super::migration::target_gone(ctx, pod);
+    super::migration::target_gone(ctx, pod)?;
     let Some(domain) = domain_of(ctx, pod) else {
         return Ok(());
     };
@@ -435,36 +446,8 @@ pub(super) fn guest_asks(ctx: &Ctx, uid: &str, request: Request) -> Result<(), A
             Ok(())
         }
         Request::Off { clean } => stopped(ctx, uid, clean),
-        Request::IoError => paused_by_error(ctx, &domain),
+        Request::IoError => report::paused_by_error(ctx, &domain),
     }
-}
-
-/// QEMU stopped the virtual CPUs because a disk failed and its error policy says so.
-fn paused_by_error(ctx: &Ctx, domain: &Domain) -> Result<(), ApiError> {
-    let (namespace, name) = &domain.vmi;
-    let Some(vmi) = ctx.store.get(VMI, namespace, name) else {
-        return Ok(());
-    };
-    vmi::modify(ctx, &vmi, |vmi| {
-        condition::set(
-            vmi,
-            &Condition {
-                kind: "Paused",
-                status: true,
-                reason: "PausedIOError",
-                message: "VMI was paused, low-level IO error detected",
-                times: Times::Both,
-            },
-        );
-    })?;
-    ctx.event(
-        &vmi,
-        "Warning",
-        "IOerror",
-        "VM Paused due to IO error at the volume",
-        HANDLER,
-    );
-    Ok(())
 }
 
 /// Boots the guest of a domain again: after a clean shutdown, or hard.

@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::attach::detach;
 use super::boot;
 use super::domain::{Attached, Domain};
+use super::migration::{Broken, Terms};
 use super::site::{Ctx, Key, Work};
 use super::{mismove, node};
 use crate::history::event::Site;
 use crate::lab::faults::Moment;
-use crate::lab::qemu::{Hypervisor, Machine};
+use crate::lab::qemu::{Hypervisor, Limits, Machine, MoveError, Why};
 
 /// Starts the guest of a domain, unless that is under way.
 pub(super) fn launch(
@@ -76,12 +78,17 @@ pub(super) fn migrate(
     machine: Arc<Machine>,
     node: String,
     attached: Vec<Attached>,
+    terms: Terms,
 ) {
     let (site, domain) = (Arc::clone(ctx), Arc::clone(domain));
     ctx.tracker.spawn(async move {
         let from = domain.place().node;
         let disks = boot::devices_of(&attached);
-        match machine.migrate(disks).await {
+        let limits = Limits {
+            bandwidth: terms.bandwidth,
+            limit: Duration::from_secs(terms.limit()),
+        };
+        match machine.migrate(disks, limits).await {
             Ok(()) => {
                 detach(&site, &attached, &from);
                 mismove::stand_still(&site, &domain).await;
@@ -89,8 +96,20 @@ pub(super) fn migrate(
             }
             Err(error) => {
                 detach(&site, &attached, &node);
-                site.push(Work::MigrationFailed(job, error.to_string()));
+                site.push(Work::MigrationFailed(job, broken(&error, &terms)));
             }
         }
     });
+}
+
+/// What virt-launcher makes of a move that QEMU did not make.
+fn broken(error: &MoveError, terms: &Terms) -> Broken {
+    match error {
+        MoveError::Migrate(failed) => match failed.why {
+            Why::Aborted => Broken::Cancelled,
+            Why::TimedOut { .. } => Broken::Overdue(terms.limit()),
+            _ => Broken::Lost(error.to_string()),
+        },
+        _ => Broken::Lost(error.to_string()),
+    }
 }

@@ -1,11 +1,11 @@
-//! What virt-handler writes into a VMI when its domain starts and ends.
+//! What virt-handler writes into a VMI when its domain starts, fails and ends.
 
 use serde_json::{Value, json};
 
-use super::condition;
+use super::condition::{self, Condition, Times};
 use super::domain::Domain;
 use super::instance::advance;
-use super::keys::{PVC, claim_of, is_final, items, phase};
+use super::keys::{PVC, VMI, claim_of, is_final, items, phase};
 use super::site::Ctx;
 use super::vmi::modify;
 use crate::lab::api::{ApiError, meta};
@@ -105,5 +105,33 @@ pub(super) fn stopped(ctx: &Ctx, vmi: &Value, clean: bool) -> Result<(), ApiErro
         ("Warning", "The VirtualMachineInstance crashed.")
     };
     ctx.event(vmi, kind, "Stopped", text, HANDLER);
+    Ok(())
+}
+
+/// QEMU stopped the virtual CPUs because a disk failed and its error policy says so.
+pub(super) fn paused_by_error(ctx: &Ctx, domain: &Domain) -> Result<(), ApiError> {
+    let (namespace, name) = &domain.vmi;
+    let Some(vmi) = ctx.store.get(VMI, namespace, name) else {
+        return Ok(());
+    };
+    modify(ctx, &vmi, |vmi| {
+        condition::set(
+            vmi,
+            &Condition {
+                kind: "Paused",
+                status: true,
+                reason: "PausedIOError",
+                message: "VMI was paused, low-level IO error detected",
+                times: Times::Both,
+            },
+        );
+    })?;
+    ctx.event(
+        &vmi,
+        "Warning",
+        "IOerror",
+        "VM Paused due to IO error at the volume",
+        HANDLER,
+    );
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The scheduler: which node a launcher pod runs on, and what keeps it from being scheduled.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -34,32 +35,48 @@ pub(super) fn bytes(quantity: &Value) -> u64 {
     number.saturating_mul(scale)
 }
 
-/// The node with the fewest launchers that fits the selector, other than those in `avoid`.
-fn pick(ctx: &Ctx, pod: &Value, avoid: &str) -> Option<String> {
+/// The node with the fewest live launchers that fits the selector, other than those in `avoid`; or
+/// what is wrong with the nodes, in the scheduler's words. Pods that ended take no room.
+fn pick(ctx: &Ctx, pod: &Value, avoid: &str) -> Result<String, String> {
     let busy = ctx.store.list(POD, None);
     let load = |node: &str| {
         busy.iter()
+            .filter(|pod| !matches!(phase(pod), "Succeeded" | "Failed"))
             .filter(|pod| meta::text(pod, "/spec/nodeName") == node)
             .count()
     };
-    let mut nodes: Vec<(usize, String)> = ctx
-        .store
-        .list("nodes", None)
-        .iter()
-        .filter(|node| fits(pod, node) && meta::name(node) != avoid)
-        .map(|node| (load(meta::name(node)), meta::name(node).to_owned()))
-        .collect();
-    nodes.sort();
-    nodes.into_iter().next().map(|(_, node)| node)
+    let mut fitting: Vec<(usize, String)> = Vec::new();
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in &ctx.store.list("nodes", None) {
+        let name = meta::name(node);
+        match unfit(pod, node, avoid) {
+            None => fitting.push((load(name), name.to_owned())),
+            Some(why) => *others.entry(why).or_default() += 1,
+        }
+    }
+    fitting.sort();
+    fitting.into_iter().next().map_or_else(
+        || {
+            let others = others.iter().map(|(why, nodes)| format!("{nodes} {why}"));
+            Err(others.collect::<Vec<_>>().join(", "))
+        },
+        |(_, node)| Ok(node),
+    )
 }
 
-fn fits(pod: &Value, node: &Value) -> bool {
+/// Why a pod cannot run on a node, or `None`.
+fn unfit(pod: &Value, node: &Value, avoid: &str) -> Option<&'static str> {
     let wanted = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
-    node.pointer("/spec/unschedulable") != Some(&Value::Bool(true))
-        && wanted
-            .into_iter()
-            .flatten()
-            .all(|(key, value)| meta::label(node, key) == value.as_str())
+    let mut wanted = wanted.into_iter().flatten();
+    if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
+        Some("node(s) were unschedulable")
+    } else if !wanted.all(|(key, value)| meta::label(node, key) == value.as_str()) {
+        Some("node(s) didn't match Pod's node affinity/selector")
+    } else if meta::name(node) == avoid {
+        Some("node(s) didn't match pod anti-affinity rules")
+    } else {
+        None
+    }
 }
 
 /// Gives a launcher pod a node, or says in its status why there is none.
@@ -72,7 +89,6 @@ pub(super) fn schedule(ctx: &Ctx, pod: &Arc<Value>) -> Result<(), ApiError> {
         Err(format!("{total} Insufficient memory"))
     } else {
         pick(ctx, pod, avoid)
-            .ok_or_else(|| format!("{total} node(s) didn't match Pod's node affinity/selector"))
     };
     let claims: Vec<&str> = items(pod, "/spec/volumes")
         .iter()

@@ -1,6 +1,6 @@
 //! What the controllers of one site share: the store, the clock, the work queue and the domains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::domain::Domain;
+use super::migration::Broken;
 use super::{Guests, Setup};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, Store, meta};
 use crate::lab::array::Array;
 use crate::lab::clock::LabClock;
-use crate::lab::faults::Board;
+use crate::lab::faults::{Board, Fault};
 use crate::lab::guest::Request;
 
 /// How long things take, in real time; the lab's clock scales them. The values are those of the
@@ -123,8 +124,12 @@ pub(super) enum Work {
     Hotplug(Key, String),
     /// A migration's copying is over.
     Migrated(Key),
-    /// A migration's copying failed, and why.
-    MigrationFailed(Key, String),
+    /// A migration's copying ended without a move, and why.
+    MigrationFailed(Key, Broken),
+    /// A migration (its job also by UID) has waited for room.
+    MigrationWaited(Key, String),
+    /// The time of a migration's target pod is over; `true`: if it has no node.
+    TargetOverdue(Key, bool),
 }
 
 /// One site's shared state.
@@ -138,8 +143,10 @@ pub(super) struct Inner {
     pub(super) guests: Guests,
     pub(super) seed: u64,
     pub(super) powered: AtomicBool,
-    /// UID of the VM that fault `leftover-after-cleanup` struck.
-    leftover: Mutex<Option<String>>,
+    /// UIDs of what faults struck that strike one object only.
+    struck: Mutex<BTreeMap<Fault, String>>,
+    /// UIDs of the migration jobs that wait for room.
+    waiting: Mutex<BTreeSet<String>>,
     pub(super) tracker: TaskTracker,
     pub(super) token: CancellationToken,
     queue: mpsc::UnboundedSender<Work>,
@@ -167,7 +174,8 @@ impl Inner {
             guests: setup.guests,
             seed: setup.seed,
             powered: AtomicBool::new(true),
-            leftover: Mutex::default(),
+            struck: Mutex::default(),
+            waiting: Mutex::default(),
             tracker,
             token,
             queue,
@@ -181,11 +189,24 @@ impl Inner {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether a VM is the one whose finalizer the fault `leftover-after-cleanup` keeps: the first
-    /// that asks.
-    pub(super) fn leaves_over(&self, uid: &str) -> bool {
-        let mut struck = self.leftover.lock().unwrap_or_else(PoisonError::into_inner);
-        struck.get_or_insert_with(|| uid.to_owned()) == uid
+    /// Whether an object is the one that a fault strikes which strikes one only: the first that asks.
+    pub(super) fn is_struck(&self, fault: Fault, uid: &str) -> bool {
+        let mut struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner);
+        struck.entry(fault).or_insert_with(|| uid.to_owned()) == uid
+    }
+
+    /// Notes that a migration job waits for room; true if that is news.
+    pub(super) fn waits(&self, uid: &str) -> bool {
+        self.waiting().insert(uid.to_owned())
+    }
+
+    /// A migration job has waited.
+    pub(super) fn waited(&self, uid: &str) {
+        self.waiting().remove(uid);
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An address for a new pod.
@@ -250,7 +271,7 @@ impl Inner {
 }
 
 /// The parameter `seconds` of a fault that is planted and awake, as lab time.
-pub(super) fn seconds(ctx: &Inner, fault: crate::lab::faults::Fault) -> Option<Duration> {
+pub(super) fn seconds(ctx: &Inner, fault: Fault) -> Option<Duration> {
     let seconds = ctx.board.param(fault, "seconds")?;
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }

@@ -139,6 +139,7 @@ pub(super) fn validate(
         load: judge.load(&file.load),
         migration: Migration {
             count: file.migration.count,
+            qps: file.migration.qps,
         },
         faults: judge.faults(&file.faults),
         deadlines: judge.deadlines(&file.deadlines),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,18 +19,23 @@ use tokio_util::task::AbortOnDropHandle;
 use super::deploy::Reach;
 use super::error::ProbeError;
 use super::link::{at, pause};
+use super::progress::{LinkState, Progress};
 use crate::cluster::Deadline;
 use crate::guest::{Patience, Shell, Streams};
 use crate::history::recorder::Recorder;
 use crate::probe::echo::NUMBER;
 use crate::probe::remote::Remote;
 
-/// How often a number is sent: the resolution of the whole.
+/// How often a number is sent: the resolution of the whole. Observers that work side by side send so
+/// often together, but each …
 const EVERY: Duration = Duration::from_millis(2);
+/// … this often at least.
+const SELDOM: Duration = Duration::from_millis(50);
 /// After so long a silence another stream is tried beside the one that is silent.
 const SUSPECT: Duration = Duration::from_millis(300);
-/// One attempt at another stream is given up after this long.
-const ATTEMPT: Duration = Duration::from_secs(5);
+/// One attempt at another stream is given up after this long. A guest whose instructions are emulated
+/// takes seconds for a login, and one that is given up half-way costs it as much as one that is not.
+const ATTEMPT: Duration = Duration::from_secs(20);
 /// So many numbers may be on the way: a stream that is stuck gains nothing from more.
 const ON_THE_WAY: u64 = 500;
 
@@ -57,24 +63,28 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Begins to observe; returns once the first echo has come.
+    /// Begins to observe as one of `observers` side by side; returns once the first echo has come.
     pub(super) async fn start(
         reach: Arc<Mutex<Reach>>,
         remote: Remote,
+        probe: watch::Receiver<Progress>,
         recorder: Recorder,
+        observers: u32,
         deadline: &Deadline,
     ) -> Result<Self, ProbeError> {
         let stop = deadline.cancel().child_token();
         let way = Way {
             reach,
             remote,
+            every: (EVERY * observers.max(1)).min(SELDOM),
+            probe,
             sent: Arc::default(),
             stop: stop.clone(),
         };
         let first = || "no echo yet".to_owned();
         let dialed = async { Ok(way.dial().await) };
         let line = crate::guest::within(deadline, "the first echo", first, dialed).await?;
-        let task = AbortOnDropHandle::new(tokio::spawn(watch(way, line, recorder)));
+        let task = AbortOnDropHandle::new(tokio::spawn(observe(way, line, recorder)));
         Ok(Self { stop, task })
     }
 
@@ -91,6 +101,9 @@ impl Echo {
 struct Way {
     reach: Arc<Mutex<Reach>>,
     remote: Remote,
+    every: Duration,
+    /// How the probe's own stream fares.
+    probe: watch::Receiver<Progress>,
     sent: Arc<AtomicU64>,
     stop: CancellationToken,
 }
@@ -120,6 +133,21 @@ impl Way {
         }
     }
 
+    /// Makes a stream in place of one that broke. What broke it breaks the probe's too, and a guest of
+    /// one slow processor is not to do two key exchanges at once: the acks come first.
+    async fn dial_anew(&self) -> Line {
+        pause(SUSPECT).await;
+        let mut probe = self.probe.clone();
+        let heard = probe.wait_for(|probe| matches!(probe.link, LinkState::Up));
+        match timeout(ATTEMPT, heard).await {
+            Ok(Ok(_up)) => {}
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!("the probe's stream is not up, which echoes do not need");
+            }
+        }
+        self.dial().await
+    }
+
     async fn once(&self) -> Result<Line, ProbeError> {
         let deadline = Deadline::after(ATTEMPT, &self.stop);
         let Reach { route, login } = at(&self.reach);
@@ -132,7 +160,8 @@ impl Way {
             ..
         } = streams;
         let answered = Arc::<AtomicU64>::default();
-        let asking = ask(stdin, Arc::clone(&self.sent), Arc::clone(&answered));
+        let counts = (Arc::clone(&self.sent), Arc::clone(&answered));
+        let asking = ask(stdin, self.every, counts);
         let mut line = Line {
             _shell: shell,
             _guard: guard,
@@ -166,8 +195,12 @@ impl Line {
 }
 
 /// Sends numbers until the stream takes no more.
-async fn ask(mut stdin: impl AsyncWrite + Unpin, sent: Arc<AtomicU64>, answered: Arc<AtomicU64>) {
-    let mut pace = interval(EVERY);
+async fn ask(
+    mut stdin: impl AsyncWrite + Unpin,
+    every: Duration,
+    (sent, answered): (Arc<AtomicU64>, Arc<AtomicU64>),
+) {
+    let mut pace = interval(every);
     pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut own: u64 = 0;
     loop {
@@ -225,7 +258,7 @@ impl Silences {
 }
 
 /// Listens until told to stop, on a new stream wherever the old one falls silent.
-async fn watch(way: Way, line: Line, recorder: Recorder) -> Echoes {
+async fn observe(way: Way, line: Line, recorder: Recorder) -> Echoes {
     let from_ns = recorder.now_ns();
     let mut silences = Silences::from(Instant::now());
     let mut answered = 0;
@@ -239,7 +272,7 @@ async fn watch(way: Way, line: Line, recorder: Recorder) -> Echoes {
                 Some(0) => {
                     answered += line.take().map_or(0, |gone| gone.answered.load(Ordering::Relaxed));
                     silences.broken = true;
-                    dial.get_or_insert_with(|| Box::pin(way.dial()));
+                    dial.get_or_insert_with(|| Box::pin(way.dial_anew()));
                 }
                 Some(_) => {
                     silences.end(Instant::now());
@@ -262,7 +295,7 @@ async fn watch(way: Way, line: Line, recorder: Recorder) -> Echoes {
     let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Echoes {
         from_ns,
-        interval_ns: ns(EVERY),
+        interval_ns: ns(way.every),
         sent: way.sent.load(Ordering::Relaxed),
         answered: answered + line.map_or(0, |line| line.answered.load(Ordering::Relaxed)),
         longest_ns: ns(silences.longest),

@@ -19,7 +19,7 @@ use crate::probe::remote::Remote;
 
 use super::attach::lock;
 use super::binary::ProbeBinary;
-use super::deploy::{Reach, prepare, start};
+use super::deploy::{Reach, deliver, prepare, start};
 use super::ear::{Ear, Order};
 use super::echo::Echo;
 use super::error::ProbeError;
@@ -308,19 +308,22 @@ impl Prober {
     }
 
     /// Begins to ask the guest's network for echoes, on streams of its own beside the probe's. When
-    /// this returns the first echo has come.
-    pub async fn echo(&self, deadline: &Deadline) -> Result<Echo, ProbeError> {
+    /// this returns the first echo has come. Of `observers` side by side each asks less often.
+    pub async fn echo(&self, observers: u32, deadline: &Deadline) -> Result<Echo, ProbeError> {
         let remote = self.reach().remote(self.config.run_id);
         Echo::start(
             Arc::clone(&self.reach),
             remote,
+            self.progress.subscribe(),
             self.recorder.clone(),
+            observers,
             deadline,
         )
         .await
     }
 
-    /// Asks who answers where the probe's guest should be, whether the probe is still in it or not.
+    /// Asks who answers where the probe's guest should be, whether the probe is still in it or not, and
+    /// whatever volumes it has.
     pub async fn who(
         &self,
         binary: &ProbeBinary,
@@ -330,7 +333,7 @@ impl Prober {
         let shell = reach.booting(deadline, None).await?;
         let host = shell.host().clone();
         let remote = reach.remote(self.config.run_id);
-        let facts = prepare(&shell, &remote, binary, &self.config, deadline).await;
+        let facts = deliver(&shell, &remote, binary, deadline).await;
         shell.close().await;
         Ok((facts?, host))
     }

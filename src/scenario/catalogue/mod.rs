@@ -25,6 +25,14 @@ pub enum Kind {
     FailbackResync,
     /// A VM moves between nodes of a site while it writes.
     MigrateUnderLoad,
+    /// A node is drained: its VMs move and none is killed.
+    MigrateDrain,
+    /// Migrations are cancelled, robbed of their target, starved: nobody is harmed.
+    MigrateAbort,
+    /// A VM moves while syncs cross, and a failover after that still proves out.
+    MigrateDuringSync,
+    /// All VMs move at once.
+    MigrateMass,
     /// A sync inside a freeze is what the secondary recovers from: file systems come back clean.
     FreezeCoversReplica,
     /// A VM is restarted and moved, and stays who it is.
@@ -49,6 +57,10 @@ pub enum Need {
     /// VMs that KubeVirt can live-migrate (`LiveMigratable`: ReadWriteMany claims, a network binding
     /// that moves), and a second node that can take them.
     LiveMigration,
+    /// The right to cordon nodes and to evict the VMs' launchers.
+    Drain,
+    /// The right to make MigrationPolicies.
+    MigrationPolicy,
 }
 
 /// A row of the catalogue.

@@ -16,6 +16,14 @@ pub enum Step {
     Load,
     /// Live-migrate the VMs to other nodes while their writers write, as often as the plan says.
     Migrate,
+    /// Spoil live migrations on their way: cancel one, kill the target of one, starve one.
+    Abort,
+    /// Live-migrate the VMs again and again until three syncs have crossed meanwhile.
+    MigrateAcross,
+    /// Drain the nodes that carry the VMs, one after the other.
+    Drain,
+    /// Live-migrate all VMs at once.
+    MigrateAll,
     /// Stop the writers with full accounting.
     Quiesce,
     /// Restart the VMs where they are.
@@ -94,6 +102,22 @@ impl Step {
             Self::Migrate => (
                 "migrate",
                 "live-migrate the VMs under load, as often as the plan says",
+            ),
+            Self::Abort => (
+                "abort",
+                "cancel one live migration, kill the target of one, starve one; let the next one through",
+            ),
+            Self::MigrateAcross => (
+                "migrate-across",
+                "live-migrate the VMs again and again until three syncs have crossed meanwhile",
+            ),
+            Self::Drain => (
+                "drain",
+                "cordon each node that carries a VM, evict the VM's launcher until it is gone, uncordon",
+            ),
+            Self::MigrateAll => (
+                "migrate-all",
+                "ask for the live migration of all VMs at once, at the plan's pace",
             ),
             Self::Quiesce => (
                 "quiesce",

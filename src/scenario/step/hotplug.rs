@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use super::probe;
 use crate::cluster::crd::core::PersistentVolumeClaim;
 use crate::cluster::crd::kubevirt::{VirtualMachineInstance, VolumeStatus};
-use crate::cluster::{Deadline, Error, Method, ObjRef, Scope, Seen, Typed as _, Wake, repeat};
+use crate::cluster::{Error, Method, ObjRef, Scope, Seen, Typed as _, Wake, repeat};
+use crate::guest::GuestFacts;
 use crate::history::event::{Fact, HotplugFact, LedgerMode, Outcome};
 use crate::probe::host::Prober;
 use crate::scenario::member::Member;
@@ -241,26 +242,30 @@ async fn shown(
     (volume, serial): (&str, &str),
     there: bool,
 ) -> anyhow::Result<()> {
-    let deadline: Deadline = world.deadline(world.plan.deadlines().ssh);
+    let deadline = world.deadline(world.plan.deadlines().ssh);
     let word = if there { "show" } else { "give up" };
     let waiting = format!("the guest to {word} the disk with serial {serial}");
-    let last: Mutex<Option<bool>> = Mutex::new(None);
+    let last: Mutex<Option<GuestFacts>> = Mutex::new(None);
     let waited = repeat(&deadline, &waiting, Wake::paced(), || async {
         let (facts, _) = match prober.who(&world.binary, &deadline).await {
             Ok(seen) => seen,
             Err(error) => return Ok(Seen::Not(error.to_string())),
         };
         let present = facts.disk(serial).is_ok();
-        *last.lock().await = Some(present);
+        let disks = facts.disks.len();
+        *last.lock().await = Some(facts);
         Ok::<_, Error>(if present == there {
             Seen::Met(())
         } else {
-            Seen::Not(format!("it shows {} disks", facts.disks.len()))
+            Seen::Not(format!("it shows {disks} disks"))
         })
     })
     .await;
-    if let Some(present) = last.into_inner() {
+    if let Some(facts) = last.into_inner() {
+        let present = facts.disk(serial).is_ok();
         tell(world, member, volume, HotplugFact::Seen { present }).await?;
+        // What else the guest shows, or no longer does.
+        super::inside::record(world, member, &facts).await?;
     }
     Ok(waited?)
 }

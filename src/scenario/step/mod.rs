@@ -18,6 +18,7 @@ mod shared;
 
 use std::pin::Pin;
 
+pub(super) use migrate::{drain, mass};
 pub(super) use probe::end_load;
 pub(super) use shared::{fence, power_off, unfence};
 
@@ -29,7 +30,7 @@ use super::world::World;
 pub(super) const fn is_shared(step: Step) -> bool {
     matches!(
         step,
-        Step::PowerOff | Step::Fence | Step::Unfence | Step::Heal
+        Step::PowerOff | Step::Fence | Step::Unfence | Step::Drain | Step::MigrateAll | Step::Heal
     )
 }
 
@@ -45,6 +46,8 @@ pub(super) fn run<'a>(
         Step::Baseline => Box::pin(protect::baseline(world, member)),
         Step::Load => Box::pin(probe::load(world, member)),
         Step::Migrate => Box::pin(migrate::migrate(world, member)),
+        Step::Abort => Box::pin(migrate::abort(world, member)),
+        Step::MigrateAcross => Box::pin(migrate::across(world, member)),
         Step::Quiesce => Box::pin(hotplug::quiesce(world, member)),
         Step::Restart => Box::pin(boot::restart(world, member)),
         Step::StopSource => Box::pin(boot::stop_source(world, member)),
@@ -68,8 +71,11 @@ pub(super) fn run<'a>(
         Step::Return => Box::pin(boot::come_back(world, member)),
         Step::SecondRead => Box::pin(second::second_read(world, member)),
         // Shared: done by the trial.
-        Step::PowerOff | Step::Fence | Step::Unfence | Step::Heal => {
-            Box::pin(std::future::ready(Ok(())))
-        }
+        Step::PowerOff
+        | Step::Fence
+        | Step::Unfence
+        | Step::Drain
+        | Step::MigrateAll
+        | Step::Heal => Box::pin(std::future::ready(Ok(()))),
     }
 }

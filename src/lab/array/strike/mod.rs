@@ -17,6 +17,9 @@ mod transit;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use super::core::{Core, Key};
 use super::mirror::Cut;
 use super::pages::{Page, Pages, page, same};
@@ -26,10 +29,11 @@ use crate::lab::world::PAGE;
 use crate::probe::cell::{Header, Kind, SECTOR, SECTORS};
 use crate::probe::layout::mix;
 
-/// By how many durability ranks a write must have been issued after another one to be certain that
-/// the other was acknowledged before. A rank's flush may have been submitted before the earlier
-/// write, and the next one while it was in flight; the third is past it.
-const CERTAIN: u64 = 3;
+/// How many durability ranks after the next write of its writer a write is certainly acknowledged. A
+/// writer has one write in flight, so the earlier one had returned when the next was issued. With a
+/// flush for each write it was durable then. With a flush for many, one may have been under way that
+/// does not cover it; the one after that does. How long a guest takes to say so does not matter.
+const CERTAIN: u64 = 2;
 
 /// A fault that did something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +55,38 @@ pub struct Strike {
 #[derive(Debug, Clone)]
 pub(super) struct Skew {
     pub(super) image: String,
-    /// Durability rank of the first write that the others' snapshots lack.
-    missing: Option<u64>,
-    /// Writes on the held-back member that depend on it.
+    /// The first write of each writer that the others' snapshots lack: its sequence number.
+    missing: BTreeMap<u32, u64>,
+    /// A rank by which one of them was certainly acknowledged.
+    acked: Option<u64>,
+    /// Writes on the held-back member that were issued after it.
     dependent: u32,
+}
+
+impl Skew {
+    fn new(image: String) -> Self {
+        Self {
+            image,
+            missing: BTreeMap::new(),
+            acked: None,
+            dependent: 0,
+        }
+    }
+
+    /// Counts a write that has become durable on `image`.
+    fn count(&mut self, image: &str, header: &Header) {
+        let first = match self.missing.entry(header.writer) {
+            Entry::Occupied(entry) => Some(*entry.get()),
+            Entry::Vacant(entry) if image != self.image => Some(*entry.insert(header.wseq)),
+            Entry::Vacant(_) => None,
+        };
+        if first.is_some_and(|first| header.wseq > first) {
+            let acked = header.dep + CERTAIN;
+            self.acked = Some(self.acked.map_or(acked, |known| known.min(acked)));
+        }
+        let depends = self.acked.is_some_and(|acked| header.dep >= acked);
+        self.dependent += u32::from(depends && image == self.image);
+    }
 }
 
 /// The header of a ledger cell that a check may miss: fill, hot or log.
@@ -180,11 +212,7 @@ impl Core {
         };
         let carriers: Vec<&String> = members.iter().filter(with_ledger).collect();
         match carriers.as_slice() {
-            [_, .., last] => Some(Skew {
-                image: (*last).clone(),
-                missing: None,
-                dependent: 0,
-            }),
+            [_, .., last] => Some(Skew::new((*last).clone())),
             _ => None,
         }
     }
@@ -207,13 +235,7 @@ impl Core {
         let Some(skew) = queue.and_then(|q| q.skew.as_mut()) else {
             return;
         };
-        match skew.missing {
-            None if key.1 != skew.image => skew.missing = Some(header.dep),
-            Some(missing) if key.1 == skew.image && header.dep >= missing + CERTAIN => {
-                skew.dependent += 1;
-            }
-            _ => {}
-        }
+        skew.count(&key.1, &header);
         if skew.dependent >= 2 {
             self.struck(Fault::GroupSkew, key, 0, "cut later than its group");
             self.close_skew(key.0, &group);

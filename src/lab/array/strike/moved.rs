@@ -17,15 +17,17 @@ impl Core {
     }
 
     /// The guest of an image wrote pages from `at` on. If it was migrated before, that wakes what its
-    /// old host has left to do: one lease renewed by a second launcher (fault `two-launchers`), or the
-    /// latest writes lost (fault `dirty-cache-lost`).
+    /// old host has left to do: one lease renewed by a second launcher (faults `two-launchers` and
+    /// `abort-leaves-two`), or the latest writes lost (fault `dirty-cache-lost`).
     pub(in crate::lab::array) fn strike_after_move(&mut self, key: &Key, at: u64, pages: &[Page]) {
         if !self.moved.contains(key) {
             return;
         }
-        if self.board.armed(Fault::TwoLaunchers) {
-            for (index, page) in (at..).zip(pages) {
-                self.second_launcher(key, index, page);
+        for fault in [Fault::TwoLaunchers, Fault::AbortLeavesTwo] {
+            if self.board.armed(fault) {
+                for (index, page) in (at..).zip(pages) {
+                    self.second_launcher(fault, key, index, page);
+                }
             }
         }
         if self.board.armed(Fault::DirtyCacheLost) {
@@ -33,8 +35,8 @@ impl Core {
         }
     }
 
-    /// The guest's copy on the old host renews its lease too: the same memory, another nonce.
-    fn second_launcher(&mut self, key: &Key, index: u64, written: &Page) {
+    /// The guest's copy on the other host renews its lease too: the same memory, another nonce.
+    fn second_launcher(&mut self, fault: Fault, key: &Key, index: u64, written: &Page) {
         let Some(bytes) = written.as_deref() else {
             return;
         };
@@ -50,7 +52,7 @@ impl Core {
         if let Some(image) = self.images.get_mut(key) {
             image.write("", index, page(&twin), true);
             let detail = "a second launcher renewed the lease";
-            self.struck(Fault::TwoLaunchers, key, index, detail);
+            self.struck(fault, key, index, detail);
         }
     }
 

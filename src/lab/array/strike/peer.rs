@@ -12,14 +12,27 @@ use crate::lab::array::{Code, Status};
 use crate::lab::faults::Fault;
 
 impl Core {
+    /// Whether syncs stand still: always (fault `sync-stalled`), or since a guest has moved (fault
+    /// `move-stops-sync`).
+    pub(in crate::lab::array) fn stalls(&self) -> bool {
+        self.board.armed(Fault::SyncStalled)
+            || (self.board.armed(Fault::MoveStopsSync) && !self.moved.is_empty())
+    }
+
     /// Whether an image carries a ledger.
     fn carries(&self, key: &Key) -> bool {
         self.images.get(key).is_some_and(|i| has_ledger(&i.pages))
     }
 
-    /// Whether a sync of load is told as done and not done (fault `sync-time-lies`).
+    /// Whether a sync of load is told as done and not done (faults `sync-time-lies` and, once its
+    /// guest has moved, `move-blinds-sync`).
     pub(in crate::lab::array) fn told_only(&mut self, source: &Key, delta: &[(u64, Page)]) -> bool {
-        let fault = Fault::SyncTimeLies;
+        let blind = self.board.armed(Fault::MoveBlindsSync) && self.moved.contains(source);
+        let fault = if blind {
+            Fault::MoveBlindsSync
+        } else {
+            Fault::SyncTimeLies
+        };
         let lies = self.board.armed(fault) && delta.iter().any(|(_, page)| is_load(page));
         if lies {
             self.struck(fault, source, 0, "sync told and not done");

@@ -1,8 +1,8 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
 use super::{
-    BOOT, CRASH, FAILBACK, FREEZE, HARD_KILL, HOTPLUG, IDENTITY, MIGRATE, NODE_DOWN, PRIMARY_UP,
-    RELOCATE, RESTART_PAUSE,
+    ABORT, ACROSS, BOOT, CRASH, DRAIN, FAILBACK, FREEZE, HARD_KILL, HOTPLUG, IDENTITY, MASS,
+    MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE, RESTART_PAUSE,
 };
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
@@ -21,6 +21,10 @@ pub(super) const ROWS: &[FaultSpec] = &[
     clean("clean-primary-up", PRIMARY_UP),
     clean("clean-failback", FAILBACK),
     clean("clean-migrate", MIGRATE),
+    clean("clean-drain", DRAIN),
+    clean("clean-abort", ABORT),
+    clean("clean-during-sync", ACROSS),
+    clean("clean-mass", MASS),
     clean("clean-freeze", FREEZE),
     clean("clean-freeze-xfs", FREEZE).plan(&[
         "workloads.0.parameters.filesystem=xfs",

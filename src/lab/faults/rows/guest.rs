@@ -70,7 +70,6 @@ pub(super) const ROWS: &[FaultSpec] = &[
         default: 300,
         unit: "seconds",
     }])
-    .simulated_only()
     .seen_in(NODE_DOWN)
     .ordained(Ordained::Green),
     FaultSpec::lab(
@@ -80,7 +79,6 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .at(Place::Guest, Phase::Load)
     .aimed(Moment::Load)
-    .simulated_only()
     .seen_in(NODE_DOWN)
     .ordained(Ordained::Inconclusive),
     FaultSpec::lab(
@@ -90,7 +88,6 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .at(Place::Guest, Phase::Load)
     .aimed(Moment::Load)
-    .simulated_only()
     .seen_in(NODE_DOWN)
     .ordained(Ordained::Inconclusive),
     FaultSpec::lab(

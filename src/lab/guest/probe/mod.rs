@@ -3,6 +3,7 @@
 
 mod blocking;
 pub(super) mod filesystem;
+mod holds;
 mod platform;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::probe::remote::FORMAT;
 use crate::probe::scan;
 use crate::probe::session::Daemon;
 use blocking::Blocking;
+use holds::Holds;
 use platform::{Process, describe};
 
 /// Stack of a thread that serves one stream.
@@ -38,6 +40,7 @@ const PIPE: usize = 256 * 1024;
 #[derive(Default)]
 pub(super) struct Probes {
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
+    holds: Holds,
     processes: AtomicU32,
 }
 
@@ -57,6 +60,23 @@ impl Probes {
     fn at(&self, path: &str) -> Option<Arc<Daemon>> {
         let daemon = self.lock().get(path).cloned();
         daemon.filter(|daemon| !daemon.has_ended())
+    }
+
+    /// Whether a daemon with this process id runs.
+    fn runs(&self, pid: u32) -> bool {
+        let daemons = self.lock();
+        let mut running = daemons.values().filter(|daemon| !daemon.has_ended());
+        running.any(|daemon| daemon.identity().pid == pid)
+    }
+
+    /// Takes a device or file for a process alone.
+    fn take(&self, what: &str, pid: u32) -> io::Result<()> {
+        self.holds.take(what, pid, |pid| self.runs(pid))
+    }
+
+    /// Whether a process has a device or file for itself.
+    fn is_taken(&self, what: &str) -> bool {
+        self.holds.is_taken(what, |pid| self.runs(pid))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Daemon>>> {
@@ -169,11 +189,13 @@ async fn start(machine: &Arc<Machine>, socket: &str, stdio: &mut Stdio) -> Resul
         return Err(format!("a probe is listening on {socket} already"));
     }
     let process = machine.probes.process(machine);
-    let opened = tokio::task::spawn_blocking(move || Daemon::open(&config, &process))
+    let starting = machine.probes.holds.start(process.pid);
+    // What it holds is held for as long as it opens, even if nobody waits for that any more.
+    let opening = move || (Daemon::open(&config, &process), starting);
+    let (opened, _starting) = tokio::task::spawn_blocking(opening)
         .await
-        .map_err(|error| format!("starting the daemon: {error}"))?
-        .map_err(|error| error.to_string())?;
-    let daemon = Arc::new(opened);
+        .map_err(|error| format!("starting the daemon: {error}"))?;
+    let daemon = Arc::new(opened.map_err(|error| error.to_string())?);
     let before = machine
         .probes
         .lock()

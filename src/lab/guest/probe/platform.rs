@@ -1,9 +1,11 @@
 //! A simulated guest as the probe library sees it: disks by serial, and the file system on those
 //! that carry one.
 
+use std::io;
 use std::sync::{Arc, PoisonError};
 
 use super::filesystem::{File, Make, Mounted};
+use super::holds::busy;
 use crate::lab::guest::GuestDisk;
 use crate::lab::guest::freeze::Mount;
 use crate::lab::guest::machine::Machine;
@@ -48,6 +50,7 @@ impl Process {
                 return File::read(Arc::clone(&disk.disk), &device, target.kind);
             }
             (None, Access::Write) => {
+                self.not_taken(&device, "mounting")?;
                 let (disk, planted) = (Arc::clone(&disk.disk), machine.planted.clone());
                 let new = Mounted::mount(disk, &device, target.kind, make, planted)?;
                 machine.freezer.mounts(Arc::clone(&new) as Arc<dyn Mount>);
@@ -56,6 +59,35 @@ impl Process {
             }
         };
         Ok(File::of(found, Arc::clone(&machine.freezer)))
+    }
+
+    /// A device that a probe has open exclusively can neither be mounted nor checked.
+    fn not_taken(&self, device: &str, doing: &str) -> Result<(), OpenError> {
+        if self.machine.probes.is_taken(device) {
+            return Err(OpenError::io(format!("{doing} {device}"), busy()));
+        }
+        Ok(())
+    }
+
+    /// Takes a device as `O_EXCL` does: from a mounted file system and from another probe it cannot be
+    /// taken.
+    fn take_device(&self, path: &str) -> Result<(), OpenError> {
+        let refused = |error| OpenError::io(format!("opening {path}"), error);
+        let mounted = &self.machine.mounted;
+        let mounted = mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounted.contains_key(path) {
+            return Err(refused(busy()));
+        }
+        self.machine.probes.take(path, self.pid).map_err(refused)
+    }
+
+    /// Locks a ledger file.
+    fn take_file(&self, path: &str) -> Result<(), OpenError> {
+        let taken = self.machine.probes.take(path, self.pid);
+        taken.map_err(|_busy| {
+            let why = io::Error::new(io::ErrorKind::ResourceBusy, "another probe holds it");
+            OpenError::io(format!("opening {path}"), why)
+        })
     }
 }
 
@@ -79,14 +111,24 @@ impl Platform for Process {
         access: Access,
     ) -> Result<OpenVolume, OpenError> {
         match &volume.target {
-            Target::Raw(on) => self.device(on),
+            Target::Raw(on) => {
+                let device = self.device(on)?;
+                if access == Access::Write {
+                    self.take_device(&device.path)?;
+                }
+                Ok(device)
+            }
             Target::File(target) => {
                 let may_make = purpose == Purpose::Load && access == Access::Write;
                 let cells = volume.cells;
                 let make = may_make.then_some(Make { cells });
                 let ledger = self.ledger(target, make, access)?;
+                let path = format!("{}/{LEDGER}", target.mount);
+                if access == Access::Write {
+                    self.take_file(&path)?;
+                }
                 Ok(OpenVolume {
-                    path: format!("{}/{LEDGER}", target.mount),
+                    path,
                     disk: Arc::new(ledger),
                 })
             }
@@ -131,6 +173,7 @@ impl FileSystems for Process {
             let what = format!("{device} is mounted, so it cannot be checked");
             return Err(OpenError::new(what));
         }
+        self.not_taken(&device, "checking")?;
         let (disk, planted) = (Arc::clone(&disk.disk), self.machine.planted.clone());
         let once = match Mounted::mount(disk, &device, target.kind, None, planted) {
             Ok(once) => once,

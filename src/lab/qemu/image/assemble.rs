@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::apt::{self, Apt};
 use super::content::{
     APPLETS, BOOT_MODULES, FOLDERS, KERNEL, LAZY_MODULES, LINKS, Name, OPTIONAL_MODULES, OWN,
-    POSTGRES_COMMANDS, Pick, picks,
+    POSTGRES_COMMANDS, Pick, own_of, picks,
 };
 use super::deb::Entry;
 use super::kernel::{self, KernelKind};
@@ -49,7 +49,7 @@ pub(super) fn assemble(
     if layers.contains(&Layer::Postgres) {
         link_postgres(&mut pool, &picks, &names)?;
     }
-    put_own(&mut pool);
+    put_own(&mut pool, layers);
     let (kind, kernel) = take_kernel(&pool, linux)?;
     let initrd = pool.tree.archive().map_err(|source| ImageError::Io {
         doing: "writing the initrd".into(),
@@ -202,14 +202,15 @@ fn link_postgres(pool: &mut Pool<'_>, picks: &[Pick], names: &Names) -> Result<(
 }
 
 /// The files, folders and links that no package brings.
-fn put_own(pool: &mut Pool<'_>) {
-    for own in OWN {
+fn put_own(pool: &mut Pool<'_>, layers: &BTreeSet<Layer>) {
+    let (more, links) = own_of(layers);
+    for own in OWN.iter().chain(&more) {
         put_file(pool, own.path, own.mode, own.text.into());
     }
     for (path, mode) in FOLDERS {
         pool.tree.put(path, Node::Folder { mode });
     }
-    for (path, target) in LINKS {
+    for (path, target) in LINKS.iter().chain(&links) {
         pool.tree.link(path, target);
     }
     for applet in APPLETS.split_whitespace() {

@@ -12,6 +12,8 @@ pub mod marker {
     pub const MEMORY: &str = "memory";
     /// The root disk had no file system yet, was told to get one and has it now.
     pub const INSTALLED: &str = "virtproof-guest: installed";
+    /// Followed by the name of the first process, at the end of a boot.
+    pub const INIT: &str = "virtproof-guest: init ";
     /// sshd listens, unless it is off; all that was asked for has been started.
     pub const READY: &str = "virtproof-guest: ready";
     /// A clean shutdown has begun.
@@ -37,7 +39,19 @@ pub enum Root<'a> {
         serial: &'a str,
         /// Whether a disk on which nothing is installed gets the system (and loses what it held).
         install: bool,
+        /// What the system that is installed starts with.
+        init: Init,
     },
+}
+
+/// What runs first in a system that is installed on a disk. In memory it is always BusyBox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Init {
+    /// BusyBox init: up in seconds where instructions are emulated.
+    #[default]
+    Busybox,
+    /// systemd, which needs its layer in the image.
+    Systemd,
 }
 
 /// How a guest boots.
@@ -88,7 +102,12 @@ const KERNEL: [&str; 7] = [
 /// The kernel's command line.
 pub fn cmdline(boot: &Boot<'_>) -> Result<String, Unfit> {
     let mut words: Vec<String> = KERNEL.map(str::to_owned).into();
-    if let Root::Disk { serial, install } = boot.root {
+    if let Root::Disk {
+        serial,
+        install,
+        init,
+    } = boot.root
+    {
         if serial.is_empty() || !serial.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
             let rule = "letters, digits and signs without blanks and quotes";
             return Err(Unfit::new("root disk's serial", serial, rule));
@@ -98,6 +117,10 @@ pub fn cmdline(boot: &Boot<'_>) -> Result<String, Unfit> {
         words.push(format!("virtproof.root={shown}"));
         if install {
             words.push("virtproof.install".into());
+        }
+        if init == Init::Systemd {
+            // Its progress would come between the words to the host.
+            words.push("virtproof.init=systemd systemd.show_status=no".into());
         }
     }
     for (runs, name) in [(boot.agent, "agent"), (boot.sshd, "sshd")] {
@@ -128,6 +151,7 @@ mod tests {
         let root = Root::Disk {
             serial: "root-disk-of-a-long-name",
             install: true,
+            init: Init::Systemd,
         };
         let boot = Boot {
             root,
@@ -136,8 +160,8 @@ mod tests {
         };
         assert_eq!(
             told(&boot),
-            "virtproof.root=root-disk-of-a-long- virtproof.install virtproof.agent=off \
-             virtproof.sshd=off"
+            "virtproof.root=root-disk-of-a-long- virtproof.install virtproof.init=systemd \
+             virtproof.agent=off virtproof.sshd=off"
         );
     }
 
@@ -147,6 +171,7 @@ mod tests {
             let root = Root::Disk {
                 serial,
                 install: false,
+                init: Init::Busybox,
             };
             let boot = Boot {
                 root,

@@ -2,6 +2,8 @@
 
 use super::Layer;
 
+mod systemd;
+
 /// Where a package's name comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Name {
@@ -135,6 +137,7 @@ const fn layer(layer: Layer) -> &'static [Pick] {
         Layer::Sqlite => SQLITE,
         Layer::Bench => BENCH,
         Layer::Postgres => POSTGRES,
+        Layer::Systemd => systemd::PICKS,
     }
 }
 
@@ -196,6 +199,17 @@ pub(super) struct Own {
     pub(super) mode: u32,
     /// Content.
     pub(super) text: &'static str,
+}
+
+/// Files and links of our own that only images of these layers have.
+pub(super) fn own_of<'a>(
+    layers: impl IntoIterator<Item = &'a Layer>,
+) -> (Vec<Own>, Vec<(&'static str, &'static str)>) {
+    if layers.into_iter().any(|layer| *layer == Layer::Systemd) {
+        (systemd::OWN.to_vec(), systemd::LINKS.to_vec())
+    } else {
+        (Vec::new(), Vec::new())
+    }
 }
 
 const fn own(path: &'static str, mode: u32, text: &'static str) -> Own {
@@ -295,9 +309,12 @@ pub(super) const LINKS: [(&str, &str); 6] = [
 
 /// All of the tables above as text: another text, another image.
 pub(super) fn described() -> String {
-    let picks = picks(&[Layer::Sqlite, Layer::Postgres, Layer::Bench]);
+    let picks = picks(&Layer::ALL);
     let modules = (BOOT_MODULES, OPTIONAL_MODULES, LAZY_MODULES);
-    format!("{picks:?} {modules:?} {APPLETS} {POSTGRES_COMMANDS:?} {OWN:?} {FOLDERS:?} {LINKS:?}")
+    let more = own_of(&Layer::ALL);
+    format!(
+        "{picks:?} {modules:?} {APPLETS} {POSTGRES_COMMANDS:?} {OWN:?} {FOLDERS:?} {LINKS:?} {more:?}"
+    )
 }
 
 #[cfg(test)]
@@ -312,6 +329,7 @@ mod tests {
             marker::BOOTING,
             marker::ROOT,
             marker::INSTALLED,
+            marker::INIT,
             marker::READY,
             marker::GOING_DOWN,
             marker::NO_BOOT,
@@ -334,7 +352,7 @@ mod tests {
     #[test]
     fn every_path_is_as_the_guest_has_it() {
         let own = OWN.iter().map(|own| own.path);
-        let picked = picks(&[Layer::Sqlite, Layer::Postgres, Layer::Bench]);
+        let picked = picks(&Layer::ALL);
         let picked = picked.iter().flat_map(|pick| pick.paths);
         for path in picked.map(|path| path.trim_start_matches('?')).chain(own) {
             let whole = path.trim_end_matches('/');

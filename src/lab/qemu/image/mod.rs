@@ -37,7 +37,7 @@ mod unpack;
 mod tests;
 
 pub use cache::Removed;
-pub use cmdline::{Boot, Root, cmdline, marker};
+pub use cmdline::{Boot, Init, Root, cmdline, marker};
 pub use error::{ImageError, Unfit};
 pub use kernel::KernelKind;
 
@@ -52,6 +52,9 @@ const BUILDER: u32 = 1;
 /// memory with 144 and without room to spare.
 const WORKING_MIB: u64 = 112;
 
+/// What a root file system takes beside the image's files, MiB: 16 of journal, and some room.
+const ROOT_MIB: u64 = 24;
+
 /// What a guest has beyond a plain system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,15 +65,21 @@ pub enum Layer {
     Postgres,
     /// `fio`.
     Bench,
+    /// systemd and what it runs, for systems that are installed on a disk.
+    Systemd,
 }
 
 impl Layer {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Sqlite, Self::Postgres, Self::Bench, Self::Systemd];
+
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgres",
             Self::Bench => "bench",
+            Self::Systemd => "systemd",
         }
     }
 }
@@ -125,6 +134,13 @@ impl Image {
         let about = fs::metadata(&self.initrd).map_err(ImageError::io("reading", &self.initrd))?;
         let initrd = about.len().div_ceil(1 << 20);
         Ok((2 * initrd + WORKING_MIB).next_multiple_of(16))
+    }
+
+    /// The least size in MiB of a disk on which the system of this image can be installed: what it
+    /// takes, the journal and some room.
+    pub fn root_mib(&self) -> Result<u64, ImageError> {
+        let about = fs::metadata(&self.initrd).map_err(ImageError::io("reading", &self.initrd))?;
+        Ok(about.len().div_ceil(1 << 20) + ROOT_MIB)
     }
 
     /// A kernel and an initrd of the user's own. They are read once, for the id; that they boot, speak

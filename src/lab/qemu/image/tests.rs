@@ -342,6 +342,7 @@ fn a_root_disk_is_installed_only_when_told_and_is_clean_after_a_shutdown() {
         root: Root::Disk {
             serial: "root-0",
             install,
+            init: Init::Busybox,
         },
         ..Boot::default()
     };

@@ -32,6 +32,8 @@ pub(super) struct Slot {
 pub(super) struct Blueprint {
     pub(super) launch: Launch,
     pub(super) slots: Vec<Slot>,
+    /// Name of the volume that it boots from, if it is one.
+    pub(super) root: Option<String>,
     pub(super) seed: Arc<dyn Disk>,
     /// Whether an operating system comes up.
     pub(super) boots: bool,
@@ -62,10 +64,14 @@ impl Blueprint {
             image::Root::Disk {
                 serial: ROOT_SERIAL,
                 install,
+                init: hypervisor.init(),
             }
         } else {
             image::Root::Memory
         };
+        if let (Root::Volume(disk), true) = (&spec.root, install) {
+            fits(disk.as_ref(), hypervisor.image())?;
+        }
         let boot = Boot {
             root,
             agent: os.as_ref().is_some_and(|os| os.agent) && !spec.planted.agent_missing(),
@@ -94,11 +100,13 @@ impl Blueprint {
                 mac: mac(&spec.mac)?,
             }),
             agent: true,
+            clock_off: spec.planted.clock_off() / 1_000_000_000,
             begin: Begin::Running,
         };
         Ok(Self {
             launch,
             slots: slots(spec),
+            root: spec.root_volume.clone(),
             seed: Arc::new(SeedDisk::new(told(spec, os.as_ref())?)),
             boots: os.is_some(),
         })
@@ -108,6 +116,19 @@ impl Blueprint {
     pub(super) const fn memory(&self) -> u32 {
         self.launch.memory_mib
     }
+}
+
+/// Refuses a root volume on which there is no room for the system: the guest would stand at its
+/// firmware's message and nobody would know why. What a user's own image does is its own affair.
+fn fits(disk: &dyn Disk, image: &image::Image) -> Result<(), LaunchError> {
+    if image.packages.is_empty() {
+        return Ok(());
+    }
+    let (have, need) = (disk.size() >> 20, image.root_mib()?);
+    if have < need {
+        return Err(LaunchError::RootTooSmall { have, need });
+    }
+    Ok(())
 }
 
 fn look(disk: &dyn Disk) -> std::io::Result<Installed> {

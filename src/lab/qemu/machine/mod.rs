@@ -9,6 +9,7 @@ mod blueprint;
 mod life;
 mod report;
 mod seed;
+mod strike;
 mod travel;
 mod watch;
 
@@ -30,8 +31,9 @@ use blueprint::Blueprint;
 pub(in crate::lab) use life::Devices;
 use life::Life;
 pub use report::{AgentReport, FileSystem};
+use strike::Striker;
 use travel::Journey;
-pub use travel::MoveError;
+pub use travel::{Limits, MoveError};
 
 /// How long virt-api dials a guest.
 const DIAL: Duration = Duration::from_secs(10);
@@ -54,6 +56,7 @@ enum Stage {
 pub struct Machine {
     hypervisor: Arc<Hypervisor>,
     blueprint: Blueprint,
+    striker: Arc<Striker>,
     network: Segment,
     /// The QEMU that carries it now.
     life: Mutex<Arc<Life>>,
@@ -95,7 +98,8 @@ impl Machine {
         std::fs::create_dir_all(&dir).map_err(LaunchError::Folder)?;
         let stop = CancellationToken::new();
         let network = Segment::open(&dir.join("net"), &stop)?;
-        let devices = devices(spec);
+        let (striker, deeds) = Striker::new(&spec.planted);
+        let devices = striker.watch(&devices(spec), spec.root_volume.as_deref());
         let life = Life::start(
             hypervisor.host(),
             &blueprint,
@@ -109,6 +113,7 @@ impl Machine {
         let machine = Arc::new(Self {
             hypervisor: Arc::clone(hypervisor),
             blueprint,
+            striker,
             network,
             life: Mutex::new(Arc::new(life)),
             stage: channel::Sender::new(Stage::Booting),
@@ -124,6 +129,7 @@ impl Machine {
             booting: Mutex::new(Some(booting)),
         });
         watch::begin(&machine);
+        strike::carry_out(&machine, deeds);
         Ok(machine)
     }
 

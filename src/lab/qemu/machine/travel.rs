@@ -1,6 +1,7 @@
 //! Live migration of a machine: a second QEMU on the target's devices takes over from the first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,15 @@ pub enum MoveError {
     Migrate(#[from] MigrateError),
 }
 
+/// What a migration may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes per second at most; 0 is no limit.
+    pub bandwidth: u64,
+    /// How long the copying may take.
+    pub limit: Duration,
+}
+
 /// A migration under way.
 pub(super) struct Journey {
     abort: CancellationToken,
@@ -46,7 +56,11 @@ impl Journey {
 impl Machine {
     /// Moves the guest to another QEMU on these devices. When this returns well, it runs there, and the
     /// first QEMU is gone.
-    pub async fn migrate(self: &Arc<Self>, devices: Devices) -> Result<(), MoveError> {
+    pub async fn migrate(
+        self: &Arc<Self>,
+        devices: Devices,
+        limits: Limits,
+    ) -> Result<(), MoveError> {
         let abort = CancellationToken::new();
         {
             let mut journey = lock(&self.journey);
@@ -58,7 +72,9 @@ impl Machine {
                 target: None,
             });
         }
-        let moved = self.travel(&devices, abort).await;
+        let root = self.blueprint.root.as_deref();
+        let devices = self.striker.watch(&devices, root);
+        let moved = self.travel(&devices, abort, limits).await;
         lock(&self.journey).take();
         moved
     }
@@ -67,6 +83,7 @@ impl Machine {
         self: &Arc<Self>,
         devices: &Devices,
         abort: CancellationToken,
+        limits: Limits,
     ) -> Result<(), MoveError> {
         let memory = self.blueprint.memory();
         let name = &self.blueprint.launch.name;
@@ -88,6 +105,8 @@ impl Machine {
         watch::follow(self, &target);
         let options = Options {
             abort,
+            max_bandwidth: limits.bandwidth,
+            limit: limits.limit,
             ..Options::default()
         };
         match migrate(&source.process, &target.process, options).await {

@@ -316,11 +316,25 @@ fn machine(to: &mut Arguments, launch: &Launch) {
         "-action",
         "reboot=reset,shutdown=poweroff,panic=shutdown,watchdog=reset",
     );
+    if launch.clock_off != 0 {
+        to.pair("-rtc", format!("base={}", clock_base(launch.clock_off)));
+    }
     match launch.begin {
         // A running machine too begins paused: nothing happens before somebody can see it.
         Begin::Running | Begin::Paused => to.flag("-S"),
         Begin::Incoming => to.pair("-incoming", "defer"),
     }
+}
+
+/// The time in UTC that a clock shows which is so many seconds ahead, as `-rtc` takes it.
+fn clock_base(off: i64) -> String {
+    let now = jiff::Timestamp::now();
+    let shown = now.checked_add(jiff::SignedDuration::from_secs(off));
+    // Only years are refused that QEMU does not know either.
+    shown
+        .unwrap_or(now)
+        .strftime("%Y-%m-%dT%H:%M:%S")
+        .to_string()
 }
 
 fn control(to: &mut Arguments, launch: &Launch, places: &Places) -> Result<(), BadLaunch> {
@@ -422,6 +436,21 @@ mod tests {
             .unwrap();
         assert_eq!(disk["bus"], "port0");
         assert_eq!(disk["werror"], "report");
+    }
+
+    #[test]
+    fn a_clock_is_set_only_where_it_is_off() {
+        let mut guest = launch(Path::new("/nbd"));
+        assert!(!vector(&guest).contains(&"-rtc".into()));
+        for off in [300, -300] {
+            guest.clock_off = off;
+            let vector = vector(&guest);
+            let at = vector.iter().position(|flag| flag == "-rtc").unwrap() + 1;
+            let base = vector[at].strip_prefix("base=").unwrap();
+            let base: jiff::Timestamp = format!("{base}Z").parse().unwrap();
+            let seen = base.as_second() - jiff::Timestamp::now().as_second();
+            assert!((off - seen).abs() < 60, "{off}: {seen}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Launch {
     pub nic: Option<Nic>,
     /// A virtio-serial port for the guest agent.
     pub agent: bool,
+    /// Seconds by which its real-time clock is ahead of the host's.
+    pub clock_off: i64,
     /// What the machine does at first.
     pub begin: Begin,
 }

@@ -43,6 +43,7 @@ pub(super) fn launch(disk: &Path) -> Launch {
         ports: 2,
         nic: None,
         agent: true,
+        clock_off: 0,
         begin: Begin::Running,
     }
 }

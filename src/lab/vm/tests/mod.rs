@@ -1,3 +1,4 @@
+mod migrations;
 mod strikes;
 
 use std::time::Duration;

@@ -17,7 +17,7 @@ use super::condition;
 use super::keys::{VM, VMI, VMIM, is_final};
 use crate::history::event::Site;
 use crate::lab::api::{Admission, ApiError, Cause, Operation, Part, Review, meta};
-use crate::lab::faults::Board;
+use crate::lab::faults::{Board, Fault};
 
 const SNAPSHOT: &str = "virtualmachinesnapshots.snapshot.kubevirt.io";
 
@@ -26,8 +26,10 @@ const SNAPSHOT: &str = "virtualmachinesnapshots.snapshot.kubevirt.io";
 pub struct Webhooks {
     seed: u64,
     drawn: AtomicU64,
-    /// Where faults are planted, on the site where they strike.
+    /// Where faults are planted that strike machines, on the site where they do.
     board: Option<Arc<Board>>,
+    /// Where faults are planted that strike evictions.
+    evictions: Option<Arc<Board>>,
 }
 
 impl Webhooks {
@@ -37,14 +39,23 @@ impl Webhooks {
             seed,
             drawn: AtomicU64::new(0),
             board: None,
+            evictions: None,
         }
     }
 
-    /// The same with what else stands in the admission chain of a site: nothing on the primary.
+    /// The same with what else stands in the admission chain of a site: on the primary, nothing that
+    /// changes a machine.
     #[must_use]
     pub fn with_faults(mut self, site: Site, board: &Arc<Board>) -> Self {
         self.board = (site == Site::Secondary).then(|| Arc::clone(board));
+        self.evictions = Some(Arc::clone(board));
         self
+    }
+
+    /// Fault `eviction-kills`: nobody stands between an eviction and its launcher.
+    fn lets_evict(&self) -> bool {
+        let board = self.evictions.as_ref();
+        board.is_some_and(|board| board.armed(Fault::EvictionKills))
     }
 
     fn fresh(&self) -> Uuid {
@@ -104,7 +115,9 @@ impl Admission for Webhooks {
             (VMI, None) => instance_update(review, object).map(|()| Vec::new()),
             (VMIM, None) if create => migration(review, object).map(|()| Vec::new()),
             (SNAPSHOT, None) => snapshot(review, object).map(|()| Vec::new()),
-            ("pods", Some("eviction")) => eviction(review).map(|()| Vec::new()),
+            ("pods", Some("eviction")) if !self.lets_evict() => {
+                eviction(review).map(|()| Vec::new())
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -288,7 +301,9 @@ fn eviction(review: &Review<'_>) -> Result<(), ApiError> {
         "LiveMigrateIfPossible" => migratable,
         _ => false,
     };
-    if is_final(&vmi) || !act {
+    // The launcher of a VMI that went elsewhere is not what the strategy protects.
+    let left = meta::text(pod, "/spec/nodeName") != meta::text(&vmi, "/status/nodeName");
+    if is_final(&vmi) || !act || left {
         return Ok(());
     }
     let hook = "virt-launcher-eviction-interceptor.kubevirt.io";

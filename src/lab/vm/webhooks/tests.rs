@@ -186,7 +186,8 @@ fn evicting_a_migratable_launcher_is_429_and_marks_the_vmi() {
             "conditions": [{"type": "LiveMigratable", "status": "True"}]}});
     store.create(VMI, vmi).unwrap();
     let pod = json!({"metadata": {"name": "p", "namespace": "default",
-        "labels": {"kubevirt.io": "virt-launcher"}, "annotations": {"kubevirt.io/domain": "v"}}});
+        "labels": {"kubevirt.io": "virt-launcher"}, "annotations": {"kubevirt.io/domain": "v"}},
+        "spec": {"nodeName": "n1"}});
     let evict = (Operation::Create, "pods", Some("eviction"));
     let (_, answer) = ask(&store, &hooks, &user, evict, Some(&pod), json!({}));
     let error = answer.unwrap_err();

@@ -469,7 +469,7 @@ async fn echoes_are_counted_over_streams_that_break() {
         _ => Box::new(Cut::after(stream, 30_000)),
     });
     let prober = world.launch().await.unwrap();
-    let echo = prober.echo(&soon()).await.unwrap();
+    let echo = prober.echo(1, &soon()).await.unwrap();
     let before = world.sshd.accepted.load(Ordering::SeqCst);
     prober.fill(&soon()).await.unwrap();
     // Some streams later …

@@ -138,7 +138,7 @@ async fn the_embedded_probe_is_started_heard_and_scanned_over_breaking_streams()
     let stopped = prober.stop(&soon()).await.unwrap();
     let facts = prober.scan(&[], "s", &soon()).await.unwrap();
     assert_eq!(facts.len(), 2);
-    let echo = prober.echo(&soon()).await.unwrap();
+    let echo = prober.echo(1, &soon()).await.unwrap();
     let echoes = echo.stop().await.unwrap();
     assert!(echoes.answered > 0, "{echoes:?}");
     assert!(facts.iter().all(|fact| fact.size == 640 * 1024));

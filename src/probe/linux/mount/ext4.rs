@@ -17,6 +17,10 @@ pub(super) const TOOLS: Tools = Tools {
         "mkfs.ext4",
         "-q",
         "-F",
+        // Below 512 MiB it would take blocks of 1 KiB (mke2fs.conf(5), `small`), and a cell would lie
+        // across two units of storage: no write of it would be one write any more.
+        "-b",
+        "4096",
         "-E",
         "lazy_itable_init=0,lazy_journal_init=0",
     ],

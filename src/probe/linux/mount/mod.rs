@@ -197,6 +197,26 @@ fn run(words: &[&str], more: &[&str]) -> Result<(), OpenError> {
 mod tests {
     use super::*;
 
+    /// A ledger cell is one block of the file and so one unit of what lies below, however small the disk.
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a test that says that it did not run")]
+    fn a_small_ext4_has_blocks_of_one_cell() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        match output(tools(Kind::Ext4).make, &[&image.to_string_lossy()]) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                eprintln!("SKIPPED: no mkfs.ext4 here");
+                return;
+            }
+            made => assert!(made.as_ref().unwrap().status.success(), "{made:?}"),
+        }
+        let bytes = fs::read(&image).unwrap();
+        // `s_log_block_size` of the superblock (Linux `ext4/globals.rst`): 1024 shifted by it.
+        let shift = u32::from_le_bytes(bytes[1024 + 24..1024 + 28].try_into().unwrap());
+        assert_eq!(1024 << shift, CELL);
+    }
+
     #[test]
     fn a_reader_never_has_a_journal_replayed() {
         let words = |kind, access| arguments(kind, access).join(" ");

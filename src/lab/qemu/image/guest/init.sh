@@ -1,6 +1,6 @@
 #!/bin/sh
 # The guest's first program: makes /proc, /sys, /dev and /run, inserts the modules, decides where the
-# root file system is and gives over to BusyBox init there.
+# root file system is and gives over to the init there: BusyBox's, or on a disk systemd.
 
 PATH=/usr/sbin:/usr/bin
 export PATH
@@ -61,6 +61,18 @@ stay() {
     poweroff -f
 }
 
+# Makes the system on /mnt start with the init that is asked for, and ask that one to stop. A system
+# with systemd has to have its machine-id before that starts: it would take itself for one at its first
+# boot and enable what it finds.
+settle_init() {
+    [ "$p_init" = systemd ] || return 0
+    ln -sf ../lib/systemd/systemd /mnt/usr/sbin/init
+    for verb in poweroff reboot halt; do
+        ln -sf ../bin/systemctl /mnt/usr/sbin/$verb
+    done
+    make_machine_id /mnt
+}
+
 # Puts the system on a disk. The label that makes it bootable comes last, so that an installation that
 # was cut short is none.
 install_root() {
@@ -71,6 +83,7 @@ install_root() {
         cp -a /bin /sbin /lib /lib64 /etc /home /media /opt /root /srv /usr /var /mnt/ &&
         mkdir -p /mnt/dev /mnt/mnt /mnt/proc /mnt/run /mnt/sys /mnt/tmp &&
         chmod 1777 /mnt/tmp &&
+        settle_init &&
         umount /mnt &&
         tune2fs -L virtproof-root "$disk" > /dev/null &&
         sync

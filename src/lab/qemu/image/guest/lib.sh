@@ -9,18 +9,38 @@ say() {
     echo "virtproof-guest: $*" > /dev/console
 }
 
-# Reads the kernel's command line into p_root, p_install, p_agent and p_sshd.
+# Reads the kernel's command line into p_root, p_install, p_init, p_agent and p_sshd.
 read_parameters() {
-    p_root='' p_install='' p_agent=on p_sshd=on
+    p_root='' p_install='' p_init=busybox p_agent=on p_sshd=on
     read -r line < /proc/cmdline
     for word in $line; do
         case $word in
             virtproof.root=*) p_root=${word#*=} ;;
             virtproof.install) p_install=yes ;;
+            virtproof.init=*) p_init=${word#*=} ;;
             virtproof.agent=*) p_agent=${word#*=} ;;
             virtproof.sshd=*) p_sshd=${word#*=} ;;
         esac
     done
+}
+
+# Makes the machine-id of the system under $1, once. As systemd does in a virtual machine
+# (machine-id(5)), from the firmware's UUID if there is one, so that a guest without a disk of its own
+# keeps it over boots.
+make_machine_id() {
+    [ -s "$1/etc/machine-id" ] && return
+    uuid=''
+    read -r uuid 2> /dev/null < /sys/class/dmi/id/product_uuid
+    case $uuid in
+        00000000-0000-0000-0000-000000000000) uuid='' ;;
+        ????????-????-????-????-????????????) ;;
+        *) uuid='' ;;
+    esac
+    if [ -z "$uuid" ]; then
+        read -r uuid < /proc/sys/kernel/random/uuid
+    fi
+    echo "$uuid" | tr -d - | tr A-F a-f > "$1/etc/machine-id.new"
+    mv "$1/etc/machine-id.new" "$1/etc/machine-id"
 }
 
 # Finds the virtio disk with this serial and puts its device into $disk.

@@ -5,23 +5,7 @@
 
 busybox mount -t tmpfs -o mode=1777,nosuid,nodev tmp /tmp
 
-# Made once. As systemd does in a virtual machine (machine-id(5)), from the firmware's UUID if there is
-# one, so that a guest without a disk of its own keeps it over boots.
-if [ ! -s /etc/machine-id ]; then
-    uuid=''
-    read -r uuid 2> /dev/null < /sys/class/dmi/id/product_uuid
-    case $uuid in
-        00000000-0000-0000-0000-000000000000) uuid='' ;;
-        ????????-????-????-????-????????????) ;;
-        *) uuid='' ;;
-    esac
-    if [ -z "$uuid" ]; then
-        read -r uuid < /proc/sys/kernel/random/uuid
-    fi
-    echo "$uuid" | tr -d - | tr A-F a-f > /etc/machine-id.new
-    mv /etc/machine-id.new /etc/machine-id
-fi
-
+make_machine_id ''
 /usr/lib/virtproof/seed
 
 if [ -s /etc/hostname ]; then

@@ -1,12 +1,17 @@
 //! Live migration between nodes of a site: a target launcher pod, the phases of the job, the move of
 //! the domain. The guest keeps running; its address changes, so open streams break.
 
+mod evacuation;
+mod failure;
+mod policy;
+mod quota;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::condition::{self, Condition, Times};
-use super::domain::{Attached, Place};
+use super::domain::{Attached, Domain, Place};
 use super::instance::advance;
 use super::keys::{MIGRATION_FINALIZER, NODE_LABEL, OBSERVED, POD, VMI, VMIM, is_final, phase};
 use super::machine::observed;
@@ -15,11 +20,28 @@ use super::site::{Ctx, Key, Work, key, settle};
 use super::vmi;
 use super::{launcher, real};
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
+use crate::lab::faults::Fault;
+pub(super) use evacuation::evacuate;
+pub(super) use failure::{Broken, broke, target_gone};
+pub(super) use policy::Terms;
+pub(super) use quota::target_overdue;
 
 /// Annotation of a target pod: the node that it must not land on.
 pub(super) const AVOID: &str = "lab.virtproof.dev/avoid-node";
 const COMPONENT: &str = "virtualmachine-controller";
 const JOB_UID: &str = "kubevirt.io/migrationJobUID";
+/// How many jobs of a VMI that are over are kept.
+const KEPT: usize = 5;
+
+/// Whether a job counts as running: it has a target pod and is not over.
+fn is_running(job: &Value) -> bool {
+    !is_final(job) && !matches!(phase(job), "" | "Pending")
+}
+
+/// Whether the VMI's migration state speaks of this job: its target has been handed over.
+fn handed_off(job: &Value, vmi: &Value) -> bool {
+    meta::text(vmi, "/status/migrationState/migrationUid") == meta::uid(job)
+}
 
 /// Looks at one migration job and brings it a step on.
 pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError> {
@@ -33,19 +55,16 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
     let vmi_name = meta::text(&job, "/spec/vmiName");
     let vmi = ctx.store.get(VMI, namespace, vmi_name);
     if is_final(&job) {
-        let_go(ctx, &job);
+        let_go(ctx, &job, vmi.as_deref());
         return Ok(());
     }
-    if meta::deleting(&job) {
-        return cancel(ctx, &job, vmi.as_deref());
-    }
     let Some(vmi) = vmi.filter(|vmi| !is_final(vmi) && !meta::deleting(vmi)) else {
-        return fail(
-            ctx,
-            &job,
-            "Migration target pod was removed during active migration.",
-        );
+        let why = "Migration failed vmi shutdown during migration.";
+        return fail(ctx, &job, why);
     };
+    if meta::deleting(&job) {
+        return failure::cancel(ctx, &job, &vmi);
+    }
     match phase(&job) {
         "" => {
             let source = ctx.domain(meta::uid(&vmi)).map(|domain| domain.place().pod);
@@ -57,9 +76,15 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
             Ok(())
         }
         "Pending" => {
+            let left = ctx.board.armed(Fault::OneOfManyLeft)
+                && ctx.is_struck(Fault::OneOfManyLeft, meta::uid(&vmi));
+            if left || !quota::has_room(ctx, &job, &vmi) {
+                return Ok(());
+            }
             let pod = ctx.store.create(POD, target(ctx, &job, &vmi))?;
             let text = format!("Created migration target pod {}", meta::name(&pod));
             ctx.event(&job, "Normal", "SuccessfulCreate", &text, COMPONENT);
+            quota::watch_target(ctx, &pod);
             let uid = meta::uid(&pod).to_owned();
             vmi::modify(ctx, &vmi, |vmi| {
                 vmi["status"]["activePods"][&uid] = json!("");
@@ -116,7 +141,8 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
         return;
     };
     let from = domain.place();
-    let state = json!({
+    let terms = policy::terms(ctx, &vmi);
+    let mut state = json!({
         "migrationUid": meta::uid(&job),
         "sourceNode": from.node,
         "sourcePod": from.pod,
@@ -128,6 +154,7 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
         "startTimestamp": meta::now(),
         "mode": "PreCopy",
     });
+    terms.tell(&mut state);
     for phase in ["Scheduled", "PreparingTarget", "TargetReady", "Running"] {
         settle("a migration's phase", step(ctx, &job, phase));
     }
@@ -138,12 +165,25 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
     let job = (namespace, name);
     let guest = domain.guest();
     match guest.as_ref().and_then(|guest| guest.real()) {
-        None => mismove::end_later(ctx, &domain, Work::Migrated(job)),
+        None => match copying(ctx, &terms) {
+            Some(time) => mismove::end_later(ctx, &domain, time, Work::Migrated(job)),
+            None => {
+                let limit = terms.limit();
+                let overdue = Work::MigrationFailed(job, Broken::Overdue(limit));
+                ctx.after(Duration::from_secs(limit), overdue);
+            }
+        },
         Some(machine) => {
             let (machine, node) = (Arc::clone(machine), place.node.clone());
-            real::migrate(ctx, job, &domain, machine, node, attached);
+            real::migrate(ctx, job, &domain, machine, node, attached, terms);
         }
     }
+}
+
+/// How long the copying takes, if it ends before virt-launcher gives up.
+fn copying(ctx: &Ctx, terms: &Terms) -> Option<Duration> {
+    let time = terms.copying(ctx.timing.migration)?;
+    (time <= Duration::from_secs(terms.limit())).then_some(time)
 }
 
 /// The copying is over: the guest goes on at the target.
@@ -166,10 +206,30 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
     let Some(domain) = ctx.domain(meta::uid(&vmi)).filter(|domain| !domain.ended()) else {
         return fail(ctx, &job, "Target pod is down");
     };
-    let text =
-        |field: &str| meta::text(&vmi, &format!("/status/migrationState/{field}")).to_owned();
+    if ctx.board.armed(Fault::FailureHidden) {
+        // The guest stays, and what failed is called a success.
+        drop_target(ctx, &job);
+    } else {
+        let Some(from) = land(ctx, &vmi, &domain)? else {
+            return fail(ctx, &job, "Target pod is down");
+        };
+        if mismove::moved(ctx, &domain) {
+            ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
+        }
+    }
+    vmi::modify(ctx, &vmi, |vmi| {
+        let state = &mut vmi["status"]["migrationState"];
+        state["endTimestamp"] = json!(meta::now());
+        state["completed"] = json!(true);
+    })?;
+    step(ctx, &job, "Succeeded")
+}
+
+/// The guest goes on where its target pod is; from where it came, unless there is no such pod.
+fn land(ctx: &Ctx, vmi: &Value, domain: &Arc<Domain>) -> Result<Option<Place>, ApiError> {
+    let text = |field: &str| meta::text(vmi, &format!("/status/migrationState/{field}")).to_owned();
     let Ok(ip) = text("targetNodeAddress").parse() else {
-        return fail(ctx, &job, "Target pod is down");
+        return Ok(None);
     };
     let from = domain.place();
     domain.moved(Place {
@@ -182,10 +242,8 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
         guest.moved();
     }
     let to = domain.place();
-    vmi::modify(ctx, &vmi, |vmi| {
+    vmi::modify(ctx, vmi, |vmi| {
         let status = &mut vmi["status"];
-        status["migrationState"]["endTimestamp"] = json!(meta::now());
-        status["migrationState"]["completed"] = json!(true);
         status["nodeName"] = json!(to.node);
         status["activePods"] = json!({to.pod_uid.clone(): to.node});
         if let Some(first) = status.pointer_mut("/interfaces/0") {
@@ -197,45 +255,7 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
         }
         vmi["metadata"]["labels"][NODE_LABEL] = json!(to.node);
     })?;
-    step(ctx, &job, "Succeeded")?;
-    if mismove::moved(ctx, &domain) {
-        ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
-    }
-    Ok(())
-}
-
-/// The copying failed: the guest goes on where it is.
-pub(super) fn broke(ctx: &Ctx, (namespace, name): &Key, why: &str) -> Result<(), ApiError> {
-    let Some(job) = ctx
-        .store
-        .get(VMIM, namespace, name)
-        .filter(|job| !is_final(job))
-    else {
-        return Ok(());
-    };
-    let vmi_name = meta::text(&job, "/spec/vmiName");
-    if let Some(vmi) = ctx.store.get(VMI, namespace, vmi_name) {
-        vmi::modify(ctx, &vmi, |vmi| {
-            let state = &mut vmi["status"]["migrationState"];
-            state["endTimestamp"] = json!(meta::now());
-            state["completed"] = json!(true);
-            state["failed"] = json!(true);
-            state["failureReason"] = json!(why);
-        })?;
-    }
-    fail(ctx, &job, why)
-}
-
-/// A target pod went while the guest was on its way to it.
-pub(super) fn target_gone(ctx: &Ctx, pod: &Value) {
-    if job_of(ctx, pod).is_none_or(|job| is_final(&job)) {
-        return;
-    }
-    let uid = meta::label(pod, super::keys::CREATED_BY).unwrap_or_default();
-    let guest = ctx.domain(uid).and_then(|domain| domain.guest());
-    if let Some(machine) = guest.as_ref().and_then(|guest| guest.real()) {
-        machine.lose_target();
-    }
+    Ok(Some(from))
 }
 
 fn target_pods(ctx: &Ctx, job: &Value) -> Vec<Arc<Value>> {
@@ -253,121 +273,60 @@ fn fail(ctx: &Ctx, job: &Value, why: &str) -> Result<(), ApiError> {
 }
 
 fn drop_target(ctx: &Ctx, job: &Value) {
+    for pod in target_pods(ctx, job) {
+        delete_now(ctx, &pod);
+    }
+}
+
+fn delete_now(ctx: &Ctx, pod: &Value) {
     let now = DeleteOptions {
         grace_period_seconds: Some(0),
         ..DeleteOptions::default()
     };
-    for pod in target_pods(ctx, job) {
-        let (namespace, name) = key(&pod);
-        settle(
-            "dropping a target pod",
-            ctx.store.delete(POD, &namespace, &name, &now),
-        );
-    }
+    let (namespace, name) = key(pod);
+    settle(
+        "dropping a target pod",
+        ctx.store.delete(POD, &namespace, &name, &now),
+    );
 }
 
-/// Deleting the job cancels the migration. A cancelled one is completed *and* failed.
-fn cancel(ctx: &Ctx, job: &Value, vmi: Option<&Value>) -> Result<(), ApiError> {
-    let (namespace, name) = key(job);
-    let guest = vmi
-        .and_then(|vmi| ctx.domain(meta::uid(vmi)))
-        .and_then(|domain| domain.guest());
-    if let Some(machine) = guest.as_ref().and_then(|guest| guest.real()) {
-        machine.abort_migration();
-    }
-    drop_target(ctx, job);
-    ctx.store
-        .modify(VMIM, &namespace, &name, Part::Status, |job| {
-            condition::set(
-                job,
-                &Condition {
-                    kind: "migrationAbortRequested",
-                    status: true,
-                    reason: "",
-                    message: "",
-                    times: Times::Transition,
-                },
-            );
-            advance(job, "Failed");
-        })?;
-    let why = "Migration failed due to being canceled";
-    ctx.event(job, "Warning", "FailedMigration", why, COMPONENT);
-    if let Some(vmi) = vmi {
-        vmi::modify(ctx, vmi, |vmi| {
-            let started = vmi
-                .pointer("/status/migrationState/startTimestamp")
-                .is_some();
-            let ended = vmi.pointer("/status/migrationState/endTimestamp").is_some();
-            if started && !ended {
-                let state = &mut vmi["status"]["migrationState"];
-                state["endTimestamp"] = json!(meta::now());
-                state["completed"] = json!(true);
-                state["failed"] = json!(true);
-                state["abortStatus"] = json!("Succeeded");
-                state["failureReason"] = json!("Live migration has been aborted");
-            }
-        })?;
-    }
-    Ok(())
-}
-
-fn let_go(ctx: &Ctx, job: &Value) {
+/// A job that is over gets the VMI's account of it and may go; of those that a VMI has, the oldest
+/// beyond five do.
+fn let_go(ctx: &Ctx, job: &Value, vmi: Option<&Value>) {
     if !meta::finalizers(job).contains(&MIGRATION_FINALIZER) {
         return;
     }
     let (namespace, name) = key(job);
+    if let Some(vmi) = vmi.filter(|vmi| handed_off(job, vmi)) {
+        let state = vmi["status"]["migrationState"].clone();
+        let told = ctx
+            .store
+            .modify(VMIM, &namespace, &name, Part::Status, |job| {
+                job["status"]["migrationState"] = state.clone();
+            });
+        settle("an account of a migration", told);
+    }
     let gone = ctx
         .store
         .modify(VMIM, &namespace, &name, Part::Object, |job| {
             meta::remove_finalizer(job, MIGRATION_FINALIZER);
         });
     settle("letting a migration go", gone);
-}
-
-/// A VMI that is marked for evacuation gets a migration of its own.
-pub(super) fn evacuate(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
-    let node = meta::text(vmi, "/status/evacuationNodeName");
-    if node.is_empty() || node != meta::text(vmi, "/status/nodeName") {
-        return Ok(());
+    let all = ctx.store.list(VMIM, Some(&namespace));
+    let of_vmi = meta::text(job, "/spec/vmiName");
+    let mut over: Vec<_> = all
+        .iter()
+        .filter(|other| is_final(other) && meta::text(other, "/spec/vmiName") == of_vmi)
+        .collect();
+    over.sort_by_key(|job| {
+        let version = meta::text(job, "/metadata/resourceVersion");
+        version.parse::<u64>().unwrap_or(0)
+    });
+    let spare = over.len().saturating_sub(KEPT);
+    for old in &over[..spare] {
+        let gone = ctx
+            .store
+            .delete(VMIM, &namespace, meta::name(old), &DeleteOptions::default());
+        settle("collecting a migration", gone);
     }
-    vmi::modify(ctx, vmi, |vmi| {
-        condition::set(
-            vmi,
-            &Condition {
-                kind: "EvictionRequested",
-                status: true,
-                reason: "EvictionRequested",
-                message: "VMI is marked for eviction",
-                times: Times::Both,
-            },
-        );
-    })?;
-    let (namespace, name) = key(vmi);
-    if super::webhooks::refusal(&ctx.store, &namespace, &name).is_some() {
-        return Ok(());
-    }
-    let job = ctx.store.create(
-        VMIM,
-        json!({
-            "apiVersion": "kubevirt.io/v1",
-            "kind": "VirtualMachineInstanceMigration",
-            "metadata": {
-                "generateName": "kubevirt-evacuation-",
-                "namespace": namespace,
-                "labels": {"kubevirt.io/vmi-name": name},
-                "annotations": {"kubevirt.io/evacuationMigration": node},
-                "finalizers": [MIGRATION_FINALIZER],
-            },
-            "spec": {"vmiName": name},
-        }),
-    )?;
-    let text = format!("Created Migration {}", meta::name(&job));
-    ctx.event(
-        vmi,
-        "Normal",
-        "SuccessfulCreate",
-        &text,
-        "evacuation-controller",
-    );
-    Ok(())
 }
