@@ -7,13 +7,14 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
     "docs/evidence.md",
     "docs/extending.md",
     "docs/lab.md",
+    "docs/lifecycle.md",
     "docs/migration.md",
     "docs/performance.md",
     "docs/plan.md",
