@@ -7,7 +7,7 @@ use std::process::Command;
 
 use virtproof::check::Verdicts;
 use virtproof::check::verdict::Status;
-use virtproof::history::event::Fact;
+use virtproof::history::event::{Fact, Spoil};
 use virtproof::history::read::History;
 
 /// Runs the scenario in a lab of its own with one VM; the exit code and what was said.
@@ -223,7 +223,7 @@ fn migrations_that_are_spoiled_fail_and_harm_nobody() {
         );
     }
     let history = History::open(&out).expect("a history");
-    let mut ends = Vec::new();
+    let mut ends: Vec<(Option<Spoil>, bool, String, String)> = Vec::new();
     for event in &history.events {
         if let Fact::Migration { migration, .. } = &event.fact
             && migration.completed
