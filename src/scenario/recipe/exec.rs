@@ -1,6 +1,6 @@
 //! Exec hooks: a command in pods, and what it is to do to the guest.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -120,16 +120,11 @@ async fn everywhere(
     exec: &Exec,
     stops: bool,
 ) -> anyhow::Result<Result<(), String>> {
-    let faithful = walk.bound.mode == RecipeMode::Faithful;
+    // The controller logs what is wrong with either and goes on as with no pods.
     let (words, pods) = match (&exec.command, pods(walk, exec).await) {
         (Ok(words), Ok(pods)) => (words.as_slice(), pods),
-        // The controller logs either and goes on as with no pods.
-        (_, Err(why)) if faithful => return nothing(walk, name, exec, stops, &why).await,
-        (Err(error), _) if faithful => {
-            return nothing(walk, name, exec, stops, &error.to_string()).await;
-        }
-        (Err(error), _) => return Ok(Err(error.to_string())),
-        (_, Err(why)) => return Ok(Err(why)),
+        (_, Err(why)) => return nothing(walk, name, exec, stops, &why).await,
+        (Err(error), _) => return nothing(walk, name, exec, stops, &error.to_string()).await,
     };
     if pods.is_empty() {
         return nothing(walk, name, exec, stops, "no pod matches").await;
@@ -198,8 +193,8 @@ async fn pods(walk: &Walk<'_>, exec: &Exec) -> Result<Vec<Pod>, String> {
         })
         .collect();
     if strict {
-        let mut seen = BTreeMap::new();
-        pods.retain(|pod| seen.insert(pod.name.clone(), ()).is_none());
+        let mut seen = BTreeSet::new();
+        pods.retain(|pod| seen.insert(pod.name.clone()));
     }
     Ok(pods)
 }

@@ -68,12 +68,15 @@ pub(in crate::scenario) async fn walk(
         Err(error) => Outcome::Failed(format!("{error:#}")),
     };
     // Whoever stops in the middle leaves the guest frozen; nobody but us thaws it then.
-    if done.is_err() && (walk.froze || walk.member.frozen.is_some()) {
-        release(world, walk.member).await?;
-    }
+    let released = if done.is_err() && (walk.froze || walk.member.frozen.is_some()) {
+        release(world, walk.member).await
+    } else {
+        Ok(())
+    };
     if part != Part::Before || done.is_err() {
         walk.tell(RecipeFact::Ended { outcome }).await?;
     }
+    released?;
     if part == Part::Whole && bound.quiesces {
         resumes(world, walk.member).await?;
     }
