@@ -1,6 +1,7 @@
 //! Migrations that wait, that are given up, and what they leave behind.
 
 use super::*;
+use crate::lab::api::Part;
 use crate::lab::vm::keys::MIGRATION_FINALIZER;
 
 /// Asks for a migration as a user does.
