@@ -142,10 +142,7 @@ impl Kit {
         kit.add(to - 10 * MS, freeze(FreezeFact::ThawAsked));
         let outcome = Outcome::Ok;
         kit.add(to + 10 * MS, freeze(FreezeFact::Thawed { outcome }));
-        kit.add(
-            super::FAULT + 2_800 * MS,
-            file_system(raw("ext4", Some(false))),
-        );
+        kit.add(FAULT + 2_800 * MS, file_system(raw("ext4", Some(false))));
         kit
     }
 }

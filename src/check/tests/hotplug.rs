@@ -32,7 +32,7 @@ fn changed(stall_ms: u64) -> Kit {
     let mut kit = Kit::paused(3, stall_ms, 0);
     kit.plan = plan("{migrationBlackout: 1s}");
     kit.without(|fact| matches!(fact, Fact::Lifecycle { .. }));
-    for (adding, at) in [(true, PAUSE - 100 * MS), (false, PAUSE + 2_200 * MS)] {
+    for (adding, at) in [(true, PAUSE - 100 * MS), (false, PAUSE + 1_200 * MS)] {
         let outcome = Outcome::Ok;
         let (phase, pod) = if adding {
             ("Ready", "hp-volume-x")
@@ -63,7 +63,7 @@ fn changed(stall_ms: u64) -> Kit {
         );
     }
     kit.add(START, inside(&["one", "two"]));
-    kit.add(PAUSE + 1_500 * MS, inside(&["one", "two", "new"]));
+    kit.add(PAUSE + 600 * MS, inside(&["one", "two", "new"]));
     kit.add(FAULT + 2_600 * MS, inside(&["one", "two"]));
     kit
 }
@@ -136,7 +136,7 @@ fn what_the_api_says_and_the_guest_does_not_show_is_caught() {
 #[test]
 fn a_disk_that_is_gone_later_or_takes_another_along_is_caught() {
     let mut kit = changed(0);
-    kit.add(PAUSE + 1_600 * MS, inside(&["one", "two"]));
+    kit.add(PAUSE + 700 * MS, inside(&["one", "two"]));
     assert_eq!(kit.status("H1"), Fail, "gone after a restart");
     let mut kit = changed(0);
     kit.add(FAULT + 2_700 * MS, inside(&["one", "two", "new"]));
