@@ -1,0 +1,379 @@
+//! What the CRDs want: which fields there are, of what shape, and which must be there.
+//!
+//! Only what an API server refuses or prunes is said here; what a controller makes of a value is a rule.
+
+use serde_json::Value;
+
+use super::object::Kind;
+use crate::plan::problem::closest;
+
+/// The shape of a field.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// Anything; nobody looks into it.
+    Any,
+    /// A mapping whose fields are rows of their own.
+    Map,
+    /// A list of mappings whose fields are rows of their own, below `*`.
+    List,
+    Text,
+    Flag,
+    /// A list of texts.
+    Texts,
+    /// A mapping of texts.
+    TextMap,
+    /// A mapping of lists of texts.
+    ListMap,
+    /// A LabelSelector.
+    Selector,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// `5m`, `1h`, `1d`.
+    Interval,
+    /// The same, or nothing.
+    MaybeInterval,
+}
+
+/// Path below `spec`, shape, and whether it must be there when what is around it is.
+type Row = (&'static str, Shape, bool);
+
+use Shape::{
+    Any, Flag, Interval, List, ListMap, Map, MaybeInterval, Selector, Text, TextMap, Texts, Word,
+};
+
+/// What the API server holds against an object.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Objection {
+    /// It refuses the object.
+    Refused { path: String, what: String },
+    /// It drops a field that it does not know.
+    Unknown { path: String, what: String },
+}
+
+/// Everything that it holds against a spec.
+pub(super) fn objections(kind: Kind, value: &Value) -> Vec<Objection> {
+    let rows = rows(kind);
+    let mut out = Vec::new();
+    if rows.is_empty() {
+        return out;
+    }
+    let spec = &value["spec"];
+    if spec.is_null() {
+        out.push(Objection::Refused {
+            path: String::new(),
+            what: "`spec` is missing".to_owned(),
+        });
+        return out;
+    }
+    map(rows, "", "spec", spec, &mut out);
+    out
+}
+
+/// A mapping whose fields are the rows right below `prefix`.
+fn map(rows: &[Row], prefix: &str, path: &str, value: &Value, out: &mut Vec<Objection>) {
+    let Some(fields) = value.as_object() else {
+        refuse(
+            out,
+            path,
+            format!(
+                "{} is {}, and must be a mapping",
+                last(path),
+                describe(value)
+            ),
+        );
+        return;
+    };
+    let below = |row: &&Row| {
+        let rest = row.0.strip_prefix(prefix);
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+    };
+    let own: Vec<&Row> = rows.iter().filter(below).collect();
+    let name = |row: &Row| row.0[prefix.len()..].to_owned();
+    for row in &own {
+        let key = name(row);
+        match fields.get(&key).filter(|value| !value.is_null()) {
+            Some(value) => field(rows, row, &format!("{path}/{key}"), value, out),
+            None if row.2 => refuse(
+                out,
+                path,
+                format!("`{path}/{key}` is missing, and the CRD requires it"),
+            ),
+            None => {}
+        }
+    }
+    for key in fields.keys() {
+        let known: Vec<String> = own.iter().map(|row| name(row)).collect();
+        if !known.contains(key) {
+            let hint = closest(key, known.iter().map(String::as_str));
+            let hint = hint.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            out.push(Objection::Unknown {
+                path: format!("{path}/{key}"),
+                what: format!("there is no field `{path}/{key}`{hint}"),
+            });
+        }
+    }
+}
+
+fn field(rows: &[Row], row: &Row, path: &str, value: &Value, out: &mut Vec<Objection>) {
+    let all_texts = |items: &Vec<Value>| items.iter().all(Value::is_string);
+    let (fine, wanted): (bool, &str) = match row.1 {
+        Any => (true, ""),
+        Map => return map(rows, &format!("{}/", row.0), path, value, out),
+        List => match value.as_array() {
+            Some(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    map(
+                        rows,
+                        &format!("{}/*/", row.0),
+                        &format!("{path}/{index}"),
+                        item,
+                        out,
+                    );
+                }
+                return;
+            }
+            None => (false, "a list"),
+        },
+        Text => (value.is_string(), "a text"),
+        Flag => (value.is_boolean(), "true or false"),
+        Texts => (value.as_array().is_some_and(all_texts), "a list of texts"),
+        TextMap => (
+            value
+                .as_object()
+                .is_some_and(|map| map.values().all(Value::is_string)),
+            "a mapping of texts",
+        ),
+        ListMap => (
+            value.as_object().is_some_and(|map| {
+                let mut lists = map.values().map(Value::as_array);
+                lists.all(|list| list.is_some_and(all_texts))
+            }),
+            "a mapping of lists of texts",
+        ),
+        Selector => (
+            super::claims::is_selector(value),
+            "a LabelSelector: a mapping with `matchLabels` or `matchExpressions`",
+        ),
+        Interval => (interval(value, false), "a number with m, h or d behind it"),
+        MaybeInterval => (
+            interval(value, true),
+            "a number with m, h or d behind it, or empty",
+        ),
+        Word(words) => return word(words, path, value, out),
+    };
+    if !fine {
+        let what = if matches!(row.1, Interval | MaybeInterval) && value.is_string() {
+            format!("{} is {value}, and must be {wanted}", last(path))
+        } else {
+            format!(
+                "{} is {}, and must be {wanted}",
+                last(path),
+                describe(value)
+            )
+        };
+        refuse(out, path, what);
+    }
+}
+
+fn word(words: &[&str], path: &str, value: &Value, out: &mut Vec<Objection>) {
+    if value.as_str().is_some_and(|text| words.contains(&text)) {
+        return;
+    }
+    let what = format!(
+        "{} is {value}, and must be one of {}",
+        last(path),
+        words.join(", ")
+    );
+    refuse(out, path, what);
+}
+
+fn interval(value: &Value, or_empty: bool) -> bool {
+    let Some(text) = value.as_str() else {
+        return false;
+    };
+    let number = text.strip_suffix(['m', 'h', 'd']).unwrap_or_default();
+    let digits = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
+    digits || (or_empty && text.is_empty())
+}
+
+fn refuse(out: &mut Vec<Objection>, path: &str, what: String) {
+    out.push(Objection::Refused {
+        path: path.to_owned(),
+        what,
+    });
+}
+
+/// The last name of a path, in the words of a finding.
+fn last(path: &str) -> String {
+    format!("`{path}`")
+}
+
+const fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+const STATES: Shape = Word(&["primary", "secondary", "resync"]);
+const ACTIONS: Shape = Word(&["Failover", "Relocate"]);
+const FENCES: Shape = Word(&["Unfenced", "Fenced", "ManuallyFenced", "ManuallyUnfenced"]);
+
+/// The rows of a kind; empty for kinds whose CRDs are not held against them here.
+const fn rows(kind: Kind) -> &'static [Row] {
+    match kind {
+        Kind::Recipe => RECIPE,
+        Kind::Vrg => VRG,
+        Kind::Drpc => DRPC,
+        Kind::DrPolicy => &[
+            ("drClusters", Texts, true),
+            ("networkMappingRef", Any, false),
+            ("replicationClassSelector", Selector, false),
+            ("schedulingInterval", MaybeInterval, true),
+            ("volumeGroupSnapshotClassSelector", Selector, false),
+            ("volumeSnapshotClassSelector", Selector, false),
+        ],
+        Kind::DrCluster => &[
+            ("cidrs", Texts, false),
+            ("clusterFence", FENCES, false),
+            ("region", Text, false),
+            ("s3ProfileName", Text, true),
+        ],
+        Kind::Vr => &[
+            ("autoResync", Flag, false),
+            ("dataSource", Map, true),
+            ("dataSource/apiGroup", Text, false),
+            ("dataSource/kind", Text, true),
+            ("dataSource/name", Text, true),
+            ("replicationHandle", Text, false),
+            ("replicationState", STATES, true),
+            ("volumeReplicationClass", Text, true),
+        ],
+        Kind::Vgr => &[
+            ("autoResync", Flag, false),
+            ("external", Flag, false),
+            ("replicationState", STATES, true),
+            ("source", Map, true),
+            ("source/selector", Selector, true),
+            ("volumeGroupReplicationClassName", Text, true),
+            ("volumeGroupReplicationContentName", Text, false),
+            ("volumeReplicationClassName", Text, false),
+            ("volumeReplicationName", Text, false),
+        ],
+        Kind::VrClass | Kind::VgrClass => {
+            &[("parameters", TextMap, false), ("provisioner", Text, true)]
+        }
+        Kind::Fence => &[
+            ("cidrs", Texts, true),
+            ("driver", Text, false),
+            ("fenceState", Word(&["Fenced", "Unfenced"]), false),
+            ("networkFenceClassName", Text, false),
+            ("parameters", TextMap, false),
+            ("secret", Any, false),
+        ],
+        _ => &[],
+    }
+}
+
+/// Types and required fields of a Recipe are read by `workload::recipe`; here are its names only.
+const RECIPE: &[Row] = &[
+    ("appType", Any, false),
+    ("volumes", Any, false),
+    ("groups", List, false),
+    ("groups/*/name", Any, false),
+    ("groups/*/type", Any, false),
+    ("groups/*/backupRef", Any, false),
+    ("groups/*/essential", Any, false),
+    ("groups/*/excludedNamespaces", Any, false),
+    ("groups/*/excludedResourceTypes", Any, false),
+    ("groups/*/includeClusterResources", Any, false),
+    ("groups/*/includedNamespaces", Any, false),
+    ("groups/*/includedNamespacesByLabel", Any, false),
+    ("groups/*/includedResourceTypes", Any, false),
+    ("groups/*/labelSelector", Any, false),
+    ("groups/*/nameSelector", Any, false),
+    ("groups/*/parent", Any, false),
+    ("groups/*/restoreOverwriteResources", Any, false),
+    ("groups/*/restoreStatus", Any, false),
+    ("groups/*/selectResource", Any, false),
+    ("hooks", List, false),
+    ("hooks/*/name", Any, false),
+    ("hooks/*/namespace", Any, false),
+    ("hooks/*/type", Any, false),
+    ("hooks/*/selectResource", Any, false),
+    ("hooks/*/labelSelector", Any, false),
+    ("hooks/*/nameSelector", Any, false),
+    ("hooks/*/singlePodOnly", Any, false),
+    ("hooks/*/onError", Any, false),
+    ("hooks/*/timeout", Any, false),
+    ("hooks/*/essential", Any, false),
+    ("hooks/*/skipHookIfNotPresent", Any, false),
+    ("hooks/*/ops", List, false),
+    ("hooks/*/ops/*/name", Any, false),
+    ("hooks/*/ops/*/container", Any, false),
+    ("hooks/*/ops/*/command", Any, false),
+    ("hooks/*/ops/*/onError", Any, false),
+    ("hooks/*/ops/*/timeout", Any, false),
+    ("hooks/*/ops/*/inverseOp", Any, false),
+    ("hooks/*/chks", List, false),
+    ("hooks/*/chks/*/name", Any, false),
+    ("hooks/*/chks/*/condition", Any, false),
+    ("hooks/*/chks/*/onError", Any, false),
+    ("hooks/*/chks/*/timeout", Any, false),
+    ("jobs", Any, false),
+    ("workflows", List, false),
+    ("workflows/*/name", Any, false),
+    ("workflows/*/failOn", Any, false),
+    ("workflows/*/sequence", Any, false),
+];
+
+const VRG: &[Row] = &[
+    ("action", ACTIONS, false),
+    ("async", Map, false),
+    ("async/peerClasses", Any, false),
+    ("async/replicationClassSelector", Selector, false),
+    ("async/schedulingInterval", Interval, true),
+    ("async/volumeGroupSnapshotClassSelector", Selector, false),
+    ("async/volumeSnapshotClassSelector", Selector, false),
+    ("dryRun", Flag, false),
+    ("kubeObjectProtection", Map, false),
+    ("kubeObjectProtection/captureInterval", Text, false),
+    ("kubeObjectProtection/kubeObjectSelector", Selector, false),
+    ("kubeObjectProtection/recipeParameters", ListMap, false),
+    ("kubeObjectProtection/recipeRef", Map, false),
+    ("kubeObjectProtection/recipeRef/name", Text, false),
+    ("kubeObjectProtection/recipeRef/namespace", Text, false),
+    ("prepareForFinalSync", Flag, false),
+    ("protectedNamespaces", Texts, false),
+    ("pvcSelector", Selector, true),
+    ("replicationState", Text, true),
+    ("runFinalSync", Flag, false),
+    ("s3Profiles", Texts, true),
+    ("staticIPTranslationSpec", Any, false),
+    ("sync", Any, false),
+    ("volSync", Any, false),
+];
+
+const DRPC: &[Row] = &[
+    ("action", ACTIONS, false),
+    ("drPolicyRef", Any, true),
+    ("dryRun", Flag, false),
+    ("failoverCluster", Text, false),
+    ("kubeObjectProtection", Map, false),
+    ("kubeObjectProtection/captureInterval", Text, false),
+    ("kubeObjectProtection/kubeObjectSelector", Selector, false),
+    ("kubeObjectProtection/recipeParameters", ListMap, false),
+    ("kubeObjectProtection/recipeRef", Map, false),
+    ("kubeObjectProtection/recipeRef/name", Text, false),
+    ("kubeObjectProtection/recipeRef/namespace", Text, false),
+    ("placementRef", Any, true),
+    ("preferredCluster", Text, false),
+    ("protectedNamespaces", Texts, false),
+    ("pvcSelector", Selector, true),
+    ("retainNamespaceSCCAcrossPeers", Flag, false),
+    ("volSyncSpec", Any, false),
+];
