@@ -7,17 +7,19 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
     "docs/evidence.md",
     "docs/extending.md",
     "docs/lab.md",
+    "docs/lint.md",
     "docs/performance.md",
     "docs/plan.md",
     "docs/rbac.md",
     "docs/real-guests.md",
+    "docs/recipes.md",
     "docs/selftest.md",
     "docs/simulation.md",
     "docs/templates.md",
