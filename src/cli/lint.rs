@@ -43,6 +43,9 @@ pub(super) fn lint(args: &Lint, format: Format) -> anyhow::Result<Exit> {
             "counts": report.counts(),
             "lookedAt": report.looked_at,
             "notLookedAt": report.skipped,
+            "noYaml": report.malformed.iter().map(|(file, bad)| {
+                json!({"file": file, "line": bad.at.line, "column": bad.at.column, "what": bad.what})
+            }).collect::<Vec<_>>(),
         }))?,
     }
     end(args, &report)

@@ -377,3 +377,133 @@ const DRPC: &[Row] = &[
     ("retainNamespaceSCCAcrossPeers", Flag, false),
     ("volSyncSpec", Any, false),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::plan::yaml;
+
+    /// Kinds with rows, and the files that publish them.
+    const PUBLISHED: &[(Kind, &str)] = &[
+        (Kind::Recipe, "recipe/ramendr.openshift.io_recipes.yaml"),
+        (
+            Kind::Vrg,
+            "ramen/ramendr.openshift.io_volumereplicationgroups.yaml",
+        ),
+        (
+            Kind::Drpc,
+            "ramen/ramendr.openshift.io_drplacementcontrols.yaml",
+        ),
+        (Kind::DrPolicy, "ramen/ramendr.openshift.io_drpolicies.yaml"),
+        (
+            Kind::DrCluster,
+            "ramen/ramendr.openshift.io_drclusters.yaml",
+        ),
+        (
+            Kind::Vr,
+            "csi-addons/replication.storage.openshift.io_volumereplications.yaml",
+        ),
+        (
+            Kind::Vgr,
+            "csi-addons/replication.storage.openshift.io_volumegroupreplications.yaml",
+        ),
+        (
+            Kind::VrClass,
+            "csi-addons/replication.storage.openshift.io_volumereplicationclasses.yaml",
+        ),
+        (
+            Kind::VgrClass,
+            "csi-addons/replication.storage.openshift.io_volumegroupreplicationclasses.yaml",
+        ),
+        (
+            Kind::Fence,
+            "csi-addons/csiaddons.openshift.io_networkfences.yaml",
+        ),
+    ];
+
+    /// Fields of newer CRDs than the published one, which a rule warns of.
+    const NEWER: &[&str] = &["jobs", "hooks/*/skipHookIfNotPresent"];
+
+    fn published() -> Option<PathBuf> {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/crds");
+        let dir = std::env::var_os("VIRTPROOF_CRDS").map_or(beside, PathBuf::from);
+        dir.is_dir().then_some(dir)
+    }
+
+    /// The fields right below a place of a schema, and those that an author must write.
+    fn fields(schema: &Value) -> (BTreeSet<String>, BTreeSet<String>) {
+        let properties = schema["properties"].as_object();
+        let names = properties
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect();
+        let required = schema["required"].as_array().into_iter().flatten();
+        let required = required.filter_map(Value::as_str);
+        // The API server fills defaults in before it looks for what is missing.
+        let written = required.filter(|name| schema["properties"][name]["default"].is_null());
+        (names, written.map(str::to_owned).collect())
+    }
+
+    fn compare(kind: Kind, prefix: &str, schema: &Value) {
+        let rows: Vec<&Row> = rows(kind)
+            .iter()
+            .filter(|row| {
+                row.0
+                    .strip_prefix(prefix)
+                    .is_some_and(|rest| !rest.contains('/'))
+            })
+            .collect();
+        let (names, required) = fields(schema);
+        let own = |row: &&&Row| !NEWER.contains(&row.0);
+        let ours = rows
+            .iter()
+            .filter(own)
+            .map(|row| row.0[prefix.len()..].to_owned());
+        assert_eq!(ours.collect::<BTreeSet<_>>(), names, "{kind:?} {prefix}");
+        if kind != Kind::Recipe {
+            let ours = rows
+                .iter()
+                .filter(|row| row.2)
+                .map(|row| row.0[prefix.len()..].to_owned());
+            assert_eq!(ours.collect::<BTreeSet<_>>(), required, "{kind:?} {prefix}");
+        }
+        for row in rows {
+            let below = &schema["properties"][&row.0[prefix.len()..]];
+            match row.1 {
+                Map => compare(kind, &format!("{}/", row.0), below),
+                List => compare(kind, &format!("{}/*/", row.0), &below["items"]),
+                Word(words) => {
+                    let listed = below["enum"].as_array().into_iter().flatten();
+                    let listed: BTreeSet<&str> = listed.filter_map(Value::as_str).collect();
+                    assert_eq!(
+                        words.iter().copied().collect::<BTreeSet<_>>(),
+                        listed,
+                        "{}",
+                        row.0
+                    );
+                }
+                Interval => assert_eq!(below["pattern"], "^\\d+[mhd]$", "{}", row.0),
+                MaybeInterval => assert_eq!(below["pattern"], "^(|\\d+[mhd])$", "{}", row.0),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_those_of_the_published_crds() {
+        let Some(dir) = published() else {
+            eprintln!("SKIPPED: no published CRDs here");
+            return;
+        };
+        for (kind, file) in PUBLISHED {
+            let text = std::fs::read_to_string(dir.join(file)).unwrap();
+            let crd = yaml::parse(&text, true).unwrap().remove(0).to_value();
+            let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            compare(*kind, "", &schema["properties"]["spec"]);
+        }
+    }
+}
