@@ -185,17 +185,25 @@ fn pods(exec: &Exec, mode: Behaviour) -> String {
         Some(name) => format!("container {name}"),
         None => "the first container".to_owned(),
     };
-    let count = match (exec.single_pod, mode) {
-        (true, Behaviour::Faithful) => "the first pod, in any phase, of",
-        (false, Behaviour::Faithful) => "every pod, in any phase, one after another, of",
-        (true, Behaviour::Strict) => "one running pod of",
-        (false, Behaviour::Strict) => "every running pod of",
+    let pods = match (exec.single_pod, mode) {
+        (true, Behaviour::Faithful) => "the first pod, in any phase,",
+        (false, Behaviour::Faithful) => "every pod, in any phase, one after another,",
+        (true, Behaviour::Strict) => "one running pod",
+        (false, Behaviour::Strict) => "every running pod",
     };
-    format!("{container} of {count} {}", target(&exec.target))
+    let of = match exec.target.resource.as_str() {
+        "pod" => String::new(),
+        resource => format!(" of each {resource}"),
+    };
+    format!("{container} of {pods}{of} {}", selected(&exec.target))
+}
+
+fn target(target: &Target) -> String {
+    format!("{} {}", target.resource, selected(target))
 }
 
 /// What a hook selects, in words.
-fn target(target: &Target) -> String {
+fn selected(target: &Target) -> String {
     let mut by = Vec::new();
     if let Some(labels) = &target.labels {
         let text = match kube::core::Selector::try_from(labels.clone()) {
@@ -213,10 +221,7 @@ fn target(target: &Target) -> String {
     } else {
         by.join(" or ")
     };
-    format!(
-        "{} in namespace {} with {by}",
-        target.resource, target.namespace
-    )
+    format!("in namespace {} with {by}", target.namespace)
 }
 
 fn exec_failure(exec: &Exec, mode: Behaviour) -> Vec<String> {

@@ -118,7 +118,7 @@ fn restored(case: &Case<'_>, out: &mut Findings) {
             let what = format!("`backup` captures no group `{from}`");
             out.add(BACKUP_REF, case.object, path, what);
         }
-        let only_restored = !backups.contains(&group.name.as_str());
+        let only_restored = !backups.is_empty() && !backups.contains(&group.name.as_str());
         if only_restored && !group.included_namespaces.is_empty() {
             let what = format!("the restore group `{}` names namespaces", group.name);
             out.add(

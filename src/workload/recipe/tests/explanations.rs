@@ -28,7 +28,7 @@ fn the_controllers_behaviour_is_told_with_its_traps() {
         "`quiesce/thaw` is run, whose own failure is only logged, and the step fails",
         "for up to 90 s",
         "in any phase",
-        "pod in namespace app with labels kubevirt.io=virt-launcher",
+        "every pod, in any phase, one after another, in namespace app with labels kubevirt.io=virt-launcher",
         "everything is captured or restored, unfiltered",
         "passed over (onError: continue)",
         "There is no finally",
