@@ -141,6 +141,16 @@ impl Object {
             .unwrap_or(&Value::Null)
     }
 
+    /// The items of the list at a path, each with its own path.
+    pub(super) fn items<'a>(
+        &'a self,
+        path: &str,
+    ) -> impl Iterator<Item = (String, &'a Value)> + use<'a> {
+        let path = path.to_owned();
+        let items = self.get(&path).as_array().into_iter().flatten().enumerate();
+        items.map(move |(index, item)| (format!("{path}/{index}"), item))
+    }
+
     /// The text at a path.
     pub(super) fn text(&self, path: &str) -> Option<&str> {
         self.get(path).as_str().filter(|text| !text.is_empty())

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::object::Kind;
 use crate::plan::problem::closest;
+use crate::workload::recipe::describe;
 
 /// The shape of a field.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +66,7 @@ pub(super) fn objections(kind: Kind, value: &Value) -> Vec<Objection> {
         });
         return out;
     }
-    map(rows, "", "spec", spec, &mut out);
+    map(&rows, "", "spec", spec, &mut out);
     out
 }
 
@@ -208,27 +209,23 @@ fn last(path: &str) -> String {
     format!("`{path}`")
 }
 
-const fn describe(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a mapping",
-    }
-}
-
 const STATES: Shape = Word(&["primary", "secondary", "resync"]);
 const ACTIONS: Shape = Word(&["Failover", "Relocate"]);
 const FENCES: Shape = Word(&["Unfenced", "Fenced", "ManuallyFenced", "ManuallyUnfenced"]);
 
 /// The rows of a kind; empty for kinds whose CRDs are not held against them here.
-const fn rows(kind: Kind) -> &'static [Row] {
+fn rows(kind: Kind) -> Vec<Row> {
+    let (own, shared): (&[Row], &[Row]) = match kind {
+        Kind::Vrg => (VRG, PROTECTION),
+        Kind::Drpc => (DRPC, PROTECTION),
+        other => (single(other), &[]),
+    };
+    [own, shared].concat()
+}
+
+const fn single(kind: Kind) -> &'static [Row] {
     match kind {
         Kind::Recipe => RECIPE,
-        Kind::Vrg => VRG,
-        Kind::Drpc => DRPC,
         Kind::DrPolicy => &[
             ("drClusters", Texts, true),
             ("networkMappingRef", Any, false),
@@ -340,13 +337,6 @@ const VRG: &[Row] = &[
     ("async/volumeGroupSnapshotClassSelector", Selector, false),
     ("async/volumeSnapshotClassSelector", Selector, false),
     ("dryRun", Flag, false),
-    ("kubeObjectProtection", Map, false),
-    ("kubeObjectProtection/captureInterval", Text, false),
-    ("kubeObjectProtection/kubeObjectSelector", Selector, false),
-    ("kubeObjectProtection/recipeParameters", ListMap, false),
-    ("kubeObjectProtection/recipeRef", Map, false),
-    ("kubeObjectProtection/recipeRef/name", Text, false),
-    ("kubeObjectProtection/recipeRef/namespace", Text, false),
     ("prepareForFinalSync", Flag, false),
     ("protectedNamespaces", Texts, false),
     ("pvcSelector", Selector, true),
@@ -363,6 +353,16 @@ const DRPC: &[Row] = &[
     ("drPolicyRef", Any, true),
     ("dryRun", Flag, false),
     ("failoverCluster", Text, false),
+    ("placementRef", Any, true),
+    ("preferredCluster", Text, false),
+    ("protectedNamespaces", Texts, false),
+    ("pvcSelector", Selector, true),
+    ("retainNamespaceSCCAcrossPeers", Flag, false),
+    ("volSyncSpec", Any, false),
+];
+
+/// What both protect Kubernetes objects by.
+const PROTECTION: &[Row] = &[
     ("kubeObjectProtection", Map, false),
     ("kubeObjectProtection/captureInterval", Text, false),
     ("kubeObjectProtection/kubeObjectSelector", Selector, false),
@@ -370,12 +370,6 @@ const DRPC: &[Row] = &[
     ("kubeObjectProtection/recipeRef", Map, false),
     ("kubeObjectProtection/recipeRef/name", Text, false),
     ("kubeObjectProtection/recipeRef/namespace", Text, false),
-    ("placementRef", Any, true),
-    ("preferredCluster", Text, false),
-    ("protectedNamespaces", Texts, false),
-    ("pvcSelector", Selector, true),
-    ("retainNamespaceSCCAcrossPeers", Flag, false),
-    ("volSyncSpec", Any, false),
 ];
 
 #[cfg(test)]
@@ -449,7 +443,8 @@ mod tests {
     }
 
     fn compare(kind: Kind, prefix: &str, schema: &Value) {
-        let rows: Vec<&Row> = rows(kind)
+        let all = rows(kind);
+        let rows: Vec<&Row> = all
             .iter()
             .filter(|row| {
                 row.0

@@ -152,15 +152,9 @@ fn cluster(set: &Set, cluster: &Object, out: &mut Findings) {
 }
 
 fn cidrs(object: &Object, out: &mut Findings) {
-    let list = object.get("spec/cidrs").as_array();
-    for (index, cidr) in list.into_iter().flatten().enumerate() {
+    for (path, cidr) in object.items("spec/cidrs") {
         if let Some(text) = cidr.as_str().filter(|text| !is_cidr(text)) {
-            out.add(
-                CIDR,
-                object,
-                &format!("spec/cidrs/{index}"),
-                format!("`{text}` is no CIDR"),
-            );
+            out.add(CIDR, object, &path, format!("`{text}` is no CIDR"));
         }
     }
 }

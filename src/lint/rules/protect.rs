@@ -229,39 +229,22 @@ fn namespaces(object: &Object, recipe: &Object, out: &mut Findings) {
     if object.namespace.is_empty() {
         return;
     }
-    let groups = recipe
-        .get("spec/groups")
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate();
-    for (index, group) in groups {
+    for (at, group) in recipe.items("spec/groups") {
         let listed = group["includedNamespaces"].as_array().into_iter().flatten();
         for name in listed
             .filter_map(Value::as_str)
             .filter(|name| !allowed(name))
         {
-            let path = format!("spec/groups/{index}/includedNamespaces");
+            let path = format!("{at}/includedNamespaces");
             let what = format!("{} does not protect `{name}`", object.title());
             out.add(NAMESPACES, recipe, &path, what);
         }
     }
-    let hooks = recipe
-        .get("spec/hooks")
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate();
-    for (index, hook) in hooks {
+    for (at, hook) in recipe.items("spec/hooks") {
         let name = hook["namespace"].as_str().unwrap_or_default();
         if !allowed(name) {
             let what = format!("{} does not protect `{name}`", object.title());
-            out.add(
-                NAMESPACES,
-                recipe,
-                &format!("spec/hooks/{index}/namespace"),
-                what,
-            );
+            out.add(NAMESPACES, recipe, &format!("{at}/namespace"), what);
         }
     }
 }

@@ -100,14 +100,10 @@ fn identity(vm: &Object, out: &mut Findings) {
     }
     let domain = format!("{TEMPLATE}/domain");
     let uuid = vm.text(&format!("{domain}/firmware/uuid"));
-    let volumes = format!("{TEMPLATE}/volumes");
-    let list = vm.get(&volumes).as_array().into_iter().flatten();
-    let cloud = list
-        .enumerate()
-        .find(|(_, volume)| !volume["cloudInitNoCloud"].is_null());
+    let mut volumes = vm.items(&format!("{TEMPLATE}/volumes"));
+    let cloud = volumes.find(|(_, volume)| !volume["cloudInitNoCloud"].is_null());
     match (uuid, cloud) {
-        (None, Some((index, volume))) => {
-            let path = format!("{volumes}/{index}");
+        (None, Some((path, volume))) => {
             out.add(
                 NOCLOUD,
                 vm,
@@ -127,21 +123,9 @@ fn identity(vm: &Object, out: &mut Findings) {
         (None, None) => out.add(UUID, vm, &domain, "there is no firmware UUID"),
         (Some(_), _) => {}
     }
-    let interfaces = format!("{domain}/devices/interfaces");
-    for (index, interface) in vm
-        .get(&interfaces)
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    for (path, interface) in vm.items(&format!("{domain}/devices/interfaces")) {
         if interface["macAddress"].is_null() {
-            out.add(
-                MAC,
-                vm,
-                &format!("{interfaces}/{index}"),
-                "the interface has no MAC address",
-            );
+            out.add(MAC, vm, &path, "the interface has no MAC address");
         }
     }
 }
@@ -177,15 +161,7 @@ fn strategy(set: &Set, vm: &Object, out: &mut Findings) {
 }
 
 fn volumes(vm: &Object, out: &mut Findings) {
-    let volumes = format!("{TEMPLATE}/volumes");
-    for (index, volume) in vm
-        .get(&volumes)
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        let path = format!("{volumes}/{index}");
+    for (path, volume) in vm.items(&format!("{TEMPLATE}/volumes")) {
         let name = volume["name"].as_str().unwrap_or_default();
         for kind in ["emptyDisk", "ephemeral", "hostDisk"] {
             if !volume[kind].is_null() {
@@ -247,14 +223,7 @@ fn stuck(vm: &Object, claims: &[Claim<'_>], out: &mut Findings) -> bool {
             "the VM has the node's CPU",
         );
     }
-    let volumes = format!("{TEMPLATE}/volumes");
-    for (index, volume) in vm
-        .get(&volumes)
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    for (path, volume) in vm.items(&format!("{TEMPLATE}/volumes")) {
         let Some(name) = claims::of_volume(volume) else {
             continue;
         };
@@ -264,7 +233,7 @@ fn stuck(vm: &Object, claims: &[Claim<'_>], out: &mut Findings) -> bool {
         };
         if !claim.modes.is_empty() && !claim.modes.contains(&"ReadWriteMany") {
             let what = format!("the claim `{name}` is {}", claim.modes.join(" and "));
-            out.add(RWO, vm, &format!("{volumes}/{index}"), what);
+            out.add(RWO, vm, &path, what);
         }
     }
     out.0.len() > before
@@ -284,17 +253,17 @@ fn bridge(vm: &Object, domain: &str, out: &mut Findings) {
         })
     };
     let path = format!("{domain}/devices/interfaces");
-    let auto = vm.get(&format!("{domain}/devices"))["autoattachPodInterface"] == false;
+    let detached = vm.get(&format!("{domain}/devices"))["autoattachPodInterface"] == false;
     match vm.get(&path).as_array() {
-        None if !auto => out.add(
+        None if !detached => out.add(
             BRIDGE,
             vm,
             domain,
             "without interfaces the VM has a bridge to the pod network",
         ),
         None => {}
-        Some(list) => {
-            for (index, interface) in list.iter().enumerate() {
+        Some(_) => {
+            for (path, interface) in vm.items(&path) {
                 let bindings = [
                     "masquerade",
                     "sriov",
@@ -310,7 +279,7 @@ fn bridge(vm: &Object, domain: &str, out: &mut Findings) {
                         "the interface {} is a bridge to the pod network",
                         interface["name"]
                     );
-                    out.add(BRIDGE, vm, &format!("{path}/{index}"), what);
+                    out.add(BRIDGE, vm, &path, what);
                 }
             }
         }

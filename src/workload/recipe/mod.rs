@@ -25,6 +25,7 @@ pub use model::{
     Check, FailOn, Group, GroupKind, Hook, HookKind, MAX_ATTEMPTS, OnError, Op, Recipe, TIMEOUT,
     Workflow,
 };
+pub(crate) use read::describe;
 pub use read::{Refusal, Refused};
 pub use resolve::{Condition, Exec, Flow, Inverse, Scale, ScaleOp, Step, Unresolved, Work};
 pub use target::{Names, Target};
