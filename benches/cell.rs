@@ -68,11 +68,7 @@ fn main() -> ExitCode {
 }
 
 /// Nanoseconds a cell in the fastest round, `None` if `work` fails on any.
-fn best(
-    rounds: u32,
-    cells: &mut [Bytes],
-    work: impl Fn(u64, &mut Bytes) -> bool,
-) -> Option<u128> {
+fn best(rounds: u32, cells: &mut [Bytes], work: impl Fn(u64, &mut Bytes) -> bool) -> Option<u128> {
     let mut best = None;
     for _ in 0..rounds {
         let began = Instant::now();

@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod guest;
 pub mod history;
 pub mod lab;
+pub mod lint;
 pub mod plan;
 pub mod probe;
 pub mod replicate;

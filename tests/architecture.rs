@@ -10,6 +10,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("history", &["probe"]),
     ("cluster", &["plan", "history"]),
     ("workload", &["plan", "cluster::crd"]),
+    ("lint", &["plan", "workload"]),
     ("replicate", &["plan", "history", "cluster", "workload"]),
     ("guest", &["plan", "cluster", "probe"]),
     ("probe", &["history", "guest", "cluster"]),

@@ -1,5 +1,5 @@
-//! Every command that the documents show: all of them must parse, and those of the lab's page are
-//! run as they stand, in order.
+//! Every command that the documents show: all of them must parse, and those of the lab's page and of
+//! the page on Recipes are run as they stand, in order.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,19 +7,22 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
     "docs/evidence.md",
     "docs/extending.md",
     "docs/lab.md",
+    "docs/lifecycle.md",
+    "docs/lint.md",
     "docs/migration.md",
     "docs/performance.md",
     "docs/plan.md",
     "docs/quiesce.md",
     "docs/rbac.md",
     "docs/real-guests.md",
+    "docs/recipes.md",
     "docs/selftest.md",
     "docs/simulation.md",
     "docs/templates.md",
@@ -84,7 +87,18 @@ fn the_commands_of_the_lab_page_work_as_they_stand() {
     if !kubectl {
         eprintln!("SKIPPED: no kubectl here, its lines of docs/lab.md were not run");
     }
-    for command in commands(&page("docs/lab.md")) {
+    run_all("docs/lab.md", dir.path(), kubectl);
+}
+
+#[test]
+fn the_commands_of_the_recipes_page_work_as_they_stand() {
+    let dir = tempfile::tempdir().expect("folder");
+    run_all("docs/recipes.md", dir.path(), false);
+}
+
+/// Runs the commands of a page in a folder; all must succeed.
+fn run_all(name: &str, dir: &Path, kubectl: bool) {
+    for command in commands(&page(name)) {
         let mut words = command.split_whitespace();
         let program = match words.next() {
             Some("virtproof") => env!("CARGO_BIN_EXE_virtproof"),
@@ -93,7 +107,7 @@ fn the_commands_of_the_lab_page_work_as_they_stand() {
         };
         let done = Command::new(program)
             .args(words)
-            .current_dir(dir.path())
+            .current_dir(dir)
             .output()
             .expect("the command runs");
         let said = String::from_utf8_lossy(&done.stderr);

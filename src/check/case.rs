@@ -3,7 +3,9 @@
 use std::cell::OnceCell;
 
 use super::image::Image;
-use crate::history::event::{Event, Fact, Outcome, Purpose, ReadVia, Site, Stage, VolumeFact};
+use crate::history::event::{
+    Event, Fact, LifecycleFact, Outcome, Purpose, ReadVia, Site, Stage, VolumeFact,
+};
 use crate::history::read::{History, Incarnation, Scan};
 use crate::plan::model::Plan;
 
@@ -21,6 +23,8 @@ pub(super) struct Trial<'a> {
     pub(super) zero_loss: bool,
     /// The moment that its fault was aimed at.
     pub(super) aimed: Option<&'a str>,
+    /// The checks of subjects that are a part of a VM.
+    pub(super) parts: &'a std::collections::BTreeMap<String, Vec<String>>,
     pub(super) outcome: Option<&'a Outcome>,
 }
 
@@ -34,6 +38,7 @@ impl<'a> Trial<'a> {
                 checks,
                 zero_loss,
                 aimed,
+                parts,
             } = &event.fact
             else {
                 return None;
@@ -45,6 +50,7 @@ impl<'a> Trial<'a> {
                 checks,
                 zero_loss: *zero_loss,
                 aimed: aimed.as_deref(),
+                parts,
                 outcome: None,
             })
         });
@@ -59,6 +65,12 @@ impl<'a> Trial<'a> {
             }
         }
         trials
+    }
+
+    /// Whether a subject is judged by a check.
+    pub(super) fn asks(&self, subject: &str, check: &str) -> bool {
+        let own = self.parts.get(subject).map_or(self.checks, Vec::as_slice);
+        own.iter().any(|id| id == check)
     }
 
     /// Why the trial produced too little to judge by absence, if it did.
@@ -200,6 +212,19 @@ impl<'a> Case<'a> {
                 _ => None,
             })
         })
+    }
+
+    /// When an order to the VM ended a load: nothing needs to be heard of it from then on.
+    pub(super) fn ordered_down(&self, load: &Incarnation) -> Option<u64> {
+        let orders = self.events().filter(|event| event.at_ns >= load.at_ns);
+        let mut ends = orders.filter(|event| match &event.fact {
+            Fact::Lifecycle {
+                lifecycle: LifecycleFact::Asked { deed },
+                ..
+            } => deed.ends(),
+            _ => false,
+        });
+        ends.next().map(|event| event.at_ns)
     }
 
     /// The load that ran when the fault came: the last one that began before it.

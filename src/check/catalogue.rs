@@ -3,9 +3,9 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, hooks, identity,
-    isolation, migration, order, outcome, protection, reprotection, residue, rpo, rto, second,
-    split, stale,
+    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, hooks, hotplug,
+    identity, inside, isolation, lifecycle, migration, order, outcome, protection, reprotection,
+    residue, rpo, rto, second, split, stale,
 };
 
 /// What a check gives its word on.
@@ -198,6 +198,41 @@ pub const CATALOGUE: &[CheckSpec] = &[
         run: migration::many,
     },
     subject(
+        "L1",
+        "the pause was real, and no longer than ordered",
+        "While the VM was paused its guest wrote nothing, and it wrote again within the objective after it was resumed.",
+        "Known to within a token interval. The objective is `migrationBlackout`.",
+        lifecycle::pause,
+    ),
+    subject(
+        "L2",
+        "the guest booted where it was told to",
+        "The boot id and the VMI changed with each order that boots the guest or remakes its VMI, and at no other time.",
+        "A guest that boots twice between two looks is not told from one that boots once.",
+        lifecycle::boots,
+    ),
+    subject(
+        "L3",
+        "what was killed stayed dead",
+        "No write of a guest that was killed became durable after the first one of the guest that took its place.",
+        "A guest whose stream broke with its death is not heard; only what is heard speaks against it.",
+        lifecycle::dead,
+    ),
+    subject(
+        "H1",
+        "a disk came, stayed and went as ordered",
+        "A plugged disk was reported ready, was brought by a pod of its own and shown by the guest at every login until it was to go, and then by nobody; the guest lost no other disk.",
+        "What is on the disk is judged as a subject of its own.",
+        hotplug::there,
+    ),
+    subject(
+        "H2",
+        "the other disks were left alone",
+        "While a disk came and went, the writers of the others stood still for no longer than allowed.",
+        "Known to within a token interval. The objective is `migrationBlackout`.",
+        hotplug::others,
+    ),
+    subject(
         "A1",
         "the freeze was real",
         "While it was said to be frozen the guest wrote nothing to its file systems and went on writing to raw volumes.",
@@ -282,5 +317,12 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "The disks carry this subject's ledger, the SSH host key is the pinned one, and the machine id is the one before.",
         "A machine id is comparable only if the root disk is kept.",
         identity::check,
+    ),
+    subject(
+        "G2",
+        "the guest finds itself as it was",
+        "In every boot the guest's kernel shows the same disks by serial in the same order, the same network cards, host name and address families.",
+        "Firmware is compared as defined, by O3.",
+        inside::check,
     ),
 ];

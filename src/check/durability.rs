@@ -45,7 +45,8 @@ fn judge(case: &Case<'_>, image: &Image<'_>) -> Finding {
     if !empty.is_empty() {
         return Finding::unsure(format!("nothing was acked on volume {empty:?}")).limit(limit);
     }
-    let until = case.fault().unwrap_or(image.scan.at_ns);
+    let ordered = case.ordered_down(image.load).or_else(|| case.fault());
+    let until = ordered.unwrap_or(image.scan.at_ns);
     if image.load.at_ns < until
         && let Some(deaf) = deaf(image.load, until)
     {

@@ -14,7 +14,7 @@ struct Notes {
     limits: Vec<String>,
 }
 
-/// O3: the first shape seen where the subject began against the newest seen where it was brought.
+/// O3: every shape seen against the first, the newest where the subject was brought among them.
 pub(super) fn check(case: &Case<'_>) -> Finding {
     let shapes: Vec<(u64, Site, &ShapeFact)> = case
         .events()
@@ -29,12 +29,21 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
     // A VM that comes back home is compared with what it was before it left.
     let target = case.target().unwrap_or_else(|| home.peer());
     let newest = shapes.iter().rfind(|(_, site, _)| *site == target);
-    let Some((to, _, shape)) = newest.filter(|(to, ..)| to != from) else {
+    let Some((to, ..)) = newest.filter(|(to, ..)| to != from) else {
         return Finding::unsure(format!("the VM's shape on the {target} was not seen"));
     };
     let mut notes = Notes::default();
-    compare(source, shape, &mut notes);
-    let between = format!("event {from} on the {home} against event {to} on the {target}");
+    for (_, _, shape) in shapes.iter().skip(1) {
+        compare(source, shape, &mut notes);
+    }
+    for lines in [&mut notes.bad, &mut notes.unseen, &mut notes.limits] {
+        let mut seen = std::collections::BTreeSet::new();
+        lines.retain(|line| seen.insert(line.clone()));
+    }
+    let between = format!(
+        "{} looks, from event {from} on the {home} to event {to} on the {target}",
+        shapes.len()
+    );
     let finding = if !notes.bad.is_empty() {
         Finding::fail("the VM came up as another machine").witnesses(&notes.bad)
     } else if !notes.unseen.is_empty() {

@@ -26,9 +26,12 @@ mod freeze;
 mod gap;
 mod honesty;
 mod hooks;
+mod hotplug;
 mod identity;
 mod image;
+mod inside;
 mod isolation;
+mod lifecycle;
 mod migration;
 mod order;
 mod outcome;
@@ -82,10 +85,9 @@ pub fn judge_with(specs: &[CheckSpec], plan: &Plan, history: &History) -> Verdic
             verdicts.extend(trial.checks.iter().map(|id| verdict(trial, "", id, none())));
             continue;
         }
-        let wanted = |per: Per| {
-            specs
-                .iter()
-                .filter(move |spec| spec.per == per && trial.checks.iter().any(|id| id == spec.id))
+        let wanted = |subject: &'_ str, per: Per| {
+            let asked = |spec: &&CheckSpec| spec.per == per && trial.asks(subject, spec.id);
+            specs.iter().filter(asked).collect::<Vec<_>>()
         };
         let subjects = trial
             .subjects
@@ -94,7 +96,9 @@ pub fn judge_with(specs: &[CheckSpec], plan: &Plan, history: &History) -> Verdic
         for (subject, per) in subjects.chain([("", Per::Trial)]) {
             let case = Case::new(plan, history, trial, subject);
             verdicts.extend(
-                wanted(per).map(|spec| verdict(trial, subject, spec.id, word(spec, &case))),
+                wanted(subject, per)
+                    .into_iter()
+                    .map(|spec| verdict(trial, subject, spec.id, word(spec, &case))),
             );
         }
         let unknown = trial

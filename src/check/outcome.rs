@@ -123,7 +123,7 @@ fn boots(case: &Case<'_>) -> Option<String> {
         .rfind(|life| life.purpose == Purpose::Load && life.seq < last.seq)?;
     let fresh = match family {
         "migrate" => before.site != last.site,
-        "boot" | "relocate" | "failover" | "failback" => true,
+        "boot" | "lifecycle" | "relocate" | "failover" | "failback" => true,
         _ => return None,
     };
     let same = before.identity.boot_id == last.identity.boot_id;

@@ -113,7 +113,9 @@ impl InProcess {
             while waiting_for > 0 {
                 match events.recv().await {
                     Ok(event) => match &event.fact {
-                        Fact::TrialStarted { subjects, .. } => waiting_for = subjects.len(),
+                        Fact::TrialStarted {
+                            subjects, parts, ..
+                        } => waiting_for = subjects.len().saturating_sub(parts.len()),
                         Fact::LoadStarted { .. } => waiting_for -= 1,
                         _ => {}
                     },

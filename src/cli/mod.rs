@@ -12,9 +12,11 @@ pub mod exit;
 mod guests;
 mod init;
 mod lab;
+mod lint;
 mod offline;
 mod output;
 mod progress;
+mod recipe;
 mod run;
 mod selftest;
 mod signals;
@@ -66,6 +68,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Keygen(keygen) => evidence::keygen(&keygen),
         Verb::List(list) => catalogue::list(&list, format),
         Verb::Explain(explain) => catalogue::explain(&explain),
+        Verb::Lint(args) => lint::lint(&args, format),
+        Verb::Recipe(args) => recipe::recipe(&args.verb, format),
         Verb::Cleanup(dir) => run::cleanup(&dir.dir, cli.verbose).await,
         Verb::Selftest(args) => selftest::selftest(&args, format).await,
         Verb::Lab(lab) => lab::lab(lab.verb, format, cli.verbose).await,

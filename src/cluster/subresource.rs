@@ -66,12 +66,13 @@ impl Cluster {
         object: &ObjRef,
         subresource: &str,
         body: Option<&Value>,
-        inverse: &str,
+        (inverse, with): (&str, Option<Value>),
     ) -> Result<Value, Error> {
         let undo = Undo::Put {
             site: self.site(),
             object: object.clone(),
             subresource: inverse.to_owned(),
+            body: with,
         };
         owner.undo().record(owner.lane_name(), undo).await?;
         self.subresource(Method::Put, object, subresource, body)

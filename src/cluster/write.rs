@@ -211,12 +211,27 @@ impl Cluster {
         uid: Option<&str>,
         propagation: Propagation,
     ) -> Result<bool, Error> {
+        let options = json!({ "propagationPolicy": propagation.as_str() });
+        self.delete_with(object, uid, options).await
+    }
+
+    /// The same without any grace: the kubelet kills what still runs of a pod. Objects of other kinds
+    /// know no grace, whatever they are deleted with.
+    pub async fn kill(&self, object: &ObjRef, uid: &str) -> Result<bool, Error> {
+        let options = json!({ "gracePeriodSeconds": 0 });
+        self.delete_with(object, Some(uid), options).await
+    }
+
+    async fn delete_with(
+        &self,
+        object: &ObjRef,
+        uid: Option<&str>,
+        mut options: Value,
+    ) -> Result<bool, Error> {
         let tried = self.tried(format!("DELETE {object}"));
         sound(&tried, object)?;
-        let mut options = json!({
-            "apiVersion": "v1", "kind": "DeleteOptions",
-            "propagationPolicy": propagation.as_str(),
-        });
+        options["apiVersion"] = json!("v1");
+        options["kind"] = json!("DeleteOptions");
         if let Some(uid) = uid {
             options["preconditions"] = json!({ "uid": uid });
         }

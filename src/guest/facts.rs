@@ -6,6 +6,7 @@ pub const MAX_INFO: usize = 256 * 1024;
 /// The only version of the text that is understood.
 const FORMAT: u32 = 2;
 const MAX_DISKS: usize = 1024;
+const MAX_CARDS: usize = 256;
 const MAX_TEXT: usize = 256;
 
 /// Why the guest's description of itself cannot be used, or does not fit.
@@ -154,6 +155,8 @@ pub struct GuestFacts {
     pub hostname: String,
     /// Its disks.
     pub disks: Vec<DiskFact>,
+    /// Its network cards by name, each with its hardware address.
+    pub cards: Vec<(String, String)>,
 }
 
 impl GuestFacts {
@@ -166,7 +169,7 @@ impl GuestFacts {
                 unit: "bytes",
             });
         }
-        let mut disks = Vec::new();
+        let (mut disks, mut cards) = (Vec::new(), Vec::new());
         let mut values = std::collections::BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_end();
@@ -182,6 +185,14 @@ impl GuestFacts {
                     });
                 }
                 disks.push(parse_disk(value).map_err(|why| bad_line(index + 1, line, why))?);
+            } else if key == "card" {
+                if cards.len() == MAX_CARDS {
+                    return Err(FactsError::TooLarge {
+                        limit: MAX_CARDS,
+                        unit: "network cards",
+                    });
+                }
+                cards.push(parse_card(value).map_err(|why| bad_line(index + 1, line, why))?);
             } else if value.len() > MAX_TEXT {
                 return Err(bad_line(index + 1, line, "the value is too long"));
             } else if values.insert(key, (index + 1, value)).is_some() {
@@ -205,6 +216,7 @@ impl GuestFacts {
             kernel: text("kernel")?,
             hostname: text("hostname")?,
             disks,
+            cards,
         })
     }
 
@@ -263,6 +275,19 @@ fn bad_line(line: usize, text: &str, why: &'static str) -> FactsError {
         text: super::error::printable_tail(cut.as_bytes(), 400),
         why,
     }
+}
+
+fn parse_card(value: &str) -> Result<(String, String), &'static str> {
+    let (name, address) = value.split_once(' ').ok_or("a card without an address")?;
+    let address = address.trim().to_ascii_lowercase();
+    let octets = |c: char| c.is_ascii_hexdigit() || c == ':';
+    if name.is_empty() || name.len() > MAX_TEXT || address.len() > MAX_TEXT {
+        return Err("a card without a plain name");
+    }
+    if address.is_empty() || !address.chars().all(octets) {
+        return Err("a card whose address is no hardware address");
+    }
+    Ok((name.to_owned(), address))
 }
 
 fn parse_disk(value: &str) -> Result<DiskFact, &'static str> {
@@ -350,6 +375,10 @@ mod tests {
         let missing = facts.disk("data-9").unwrap_err().to_string();
         assert!(missing.contains("vdb (serial data-0)"), "{missing}");
         assert!(missing.contains("vda (no serial)"), "{missing}");
+        assert!(facts.cards.is_empty());
+        let facts = GuestFacts::parse(&format!("{INFO}card eth0 02:AB:00:00:00:01\n")).unwrap();
+        let card = ("eth0".to_owned(), "02:ab:00:00:00:01".to_owned());
+        assert_eq!(facts.cards, [card]);
     }
 
     #[test]
@@ -364,6 +393,8 @@ mod tests {
             (format!("{INFO}note {}\n", "x".repeat(300)), "too long"),
             ("x".repeat(MAX_INFO + 1), "larger than"),
             (format!("{INFO}disk vdz\n"), "no size"),
+            (format!("{INFO}card eth0\n"), "without an address"),
+            (format!("{INFO}card eth0 here\n"), "no hardware address"),
         ];
         for (text, expected) in cases {
             let error = GuestFacts::parse(&text).unwrap_err().to_string();

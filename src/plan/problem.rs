@@ -114,7 +114,7 @@ impl<'a> Problems<'a> {
 }
 
 /// Text that cannot play tricks on a terminal: control characters are escaped.
-fn visible(text: String) -> String {
+pub(crate) fn visible(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;
     }

@@ -118,6 +118,12 @@ fn info() -> Result<(), Shown> {
     for disk in disks {
         text.push_str(&format!("disk {disk}\n"));
     }
+    let cards = linux
+        .cards()
+        .map_err(|error| format!("listing /sys/class/net: {error}"))?;
+    for (name, address) in cards {
+        text.push_str(&format!("card {name} {address}\n"));
+    }
     say(&text)
 }
 

@@ -17,7 +17,7 @@ use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
 use crate::history::event::{Fact, Site};
 use crate::plan::Plan;
 use crate::plan::model::{Driver, Fencing, Workload};
-use crate::scenario::catalogue::{Need, select};
+use crate::scenario::catalogue::{Need, Step, select};
 use crate::workload::Rendered;
 
 /// One question and its answer.
@@ -138,6 +138,22 @@ fn needs(plan: &Plan, need: Need) -> bool {
     let chosen = select(plan.patterns()).unwrap_or_default();
     chosen.iter().any(|spec| spec.needs.contains(&need))
 }
+
+/// Whether a scenario of the plan has a step.
+fn does(plan: &Plan, step: Step) -> bool {
+    let chosen = select(plan.patterns()).unwrap_or_default();
+    chosen.iter().any(|spec| spec.steps.contains(&step))
+}
+
+/// The subresources by which steps give orders to VMs.
+const ORDERS: &[(Step, &str)] = &[
+    (Step::Pause, "virtualmachineinstances/pause"),
+    (Step::Pause, "virtualmachineinstances/unpause"),
+    (Step::SoftReboot, "virtualmachineinstances/softreboot"),
+    (Step::StopStart, "virtualmachines/start"),
+    (Step::Plug, "virtualmachines/addvolume"),
+    (Step::Plug, "virtualmachines/removevolume"),
+];
 
 /// The StorageClasses that the plan names, each once.
 fn storage_classes(plan: &Plan) -> Vec<String> {
@@ -279,6 +295,12 @@ fn asks(plan: &Plan) -> Vec<Ask> {
         want("", "pods", &["list"]);
         // A WebSocket is a GET; since 1.35 it needs the right to create as well.
         want("", "pods/exec", &["get", "create"]);
+    }
+    for (_, subresource) in ORDERS.iter().filter(|(step, _)| does(plan, *step)) {
+        want("subresources.kubevirt.io", subresource, &["update"]);
+    }
+    if does(plan, Step::Kill) {
+        want("", "pods", &["get", "list", "watch", "delete"]);
     }
     want(
         "cdi.kubevirt.io",

@@ -20,7 +20,10 @@ use crate::probe::host::{Prober, Reach};
 use crate::probe::layout::{CELL, Layout, LayoutSpec, mix};
 use crate::probe::{config, filesystem};
 use crate::replicate::{Mode, Set, Work, handover::Captured};
-use crate::workload::{Identity, Instance, Rendered, Root, Subject, fit_name};
+use crate::workload::{DataDisk, Identity, Instance, Rendered, Root, Subject, fit_name};
+
+/// Volume and disk name in the VM of a disk that is plugged into it.
+const PLUGGED: &str = "plugged";
 
 /// A probe run of a member, as its events name it.
 pub(super) struct Incarnation {
@@ -80,6 +83,10 @@ pub struct Member {
     pub(super) failed: Option<Trouble>,
     /// When its file systems were frozen, while they are.
     pub(super) frozen: Option<Frozen>,
+    /// The run that its cells are of: of its own where two probes live in one guest.
+    run_id: [u8; 16],
+    /// A disk that was plugged into its guest, with a ledger and a probe of its own.
+    pub(super) plugged: Option<Box<Self>>,
 }
 
 impl Member {
@@ -143,6 +150,8 @@ impl Member {
             loader: None,
             failed: None,
             frozen: None,
+            run_id: world.run_id,
+            plugged: None,
         })
     }
 
@@ -180,8 +189,73 @@ impl Member {
             loads: Vec::new(),
             loader: None,
             failed: None,
+            plugged: None,
             ..*self
         })
+    }
+
+    /// The name in the history of a disk that is plugged into it.
+    pub(super) fn plugged_name(&self) -> String {
+        fit_name(self.name(), "plugged")
+    }
+
+    /// A disk that is to be plugged into its guest: a subject of its own, with a ledger over this one
+    /// volume, which a probe of its own writes beside the member's.
+    pub(super) fn disk(&self, world: &World, claim: &str) -> Self {
+        let name = self.plugged_name();
+        let lineage = format!("{}/{name}", self.subject.namespace);
+        let drawn = blake3::hash(lineage.as_bytes());
+        let mut run = blake3::Hasher::new();
+        run.update(&world.run_id).update(lineage.as_bytes());
+        let mut run_id = [0; 16];
+        run_id.copy_from_slice(&run.finalize().as_bytes()[..16]);
+        let disk = DataDisk {
+            ordinal: 0,
+            name: PLUGGED.to_owned(),
+            pvc: claim.to_owned(),
+            serial: format!("vp{}", &drawn.to_hex()[..16]),
+            volume_mode: Some(VolumeMode::Block),
+            ledger: LedgerKind::Raw,
+            filesystem: FileSystem::Ext4,
+        };
+        let id = vol_id(&run_id, &lineage, &disk.name);
+        let volume = VolumeFact {
+            ordinal: 0,
+            name: disk.name.clone(),
+            pvc: disk.pvc.clone(),
+            vol_id: hex(&id),
+            volume_mode: VolumeMode::Block.name().to_owned(),
+            ledger: LedgerMode::Raw,
+        };
+        let subject = Subject {
+            claims: vec![claim.to_owned()],
+            data_disks: vec![disk],
+            ..self.subject.clone()
+        };
+        Self {
+            scope: Scope {
+                subject: Some(name),
+                ..self.scope.clone()
+            },
+            owner: self.owner.clone(),
+            workload: self.workload.clone(),
+            set: Set {
+                pvcs: subject.claims.clone(),
+                ..self.set.clone()
+            },
+            subject,
+            volumes: vec![volume],
+            vol_ids: vec![id],
+            seed: mix(self.seed ^ 1),
+            way: None,
+            captured: Vec::new(),
+            loads: Vec::new(),
+            loader: None,
+            failed: None,
+            run_id,
+            plugged: None,
+            ..*self
+        }
     }
 
     /// The load incarnations that a read-back of it now is evidence of, oldest first: by name, and as
@@ -214,7 +288,8 @@ impl Member {
     /// Records that it serves again, the last stage of its recovery.
     pub(super) async fn serves(&mut self, world: &World) -> anyhow::Result<()> {
         self.stage(world, Stage::FirstAck).await?;
-        self.recovered = true;
+        // A guest that was only restarted where it is has its recovery before it.
+        self.recovered = self.has_moved();
         Ok(())
     }
 
@@ -360,7 +435,7 @@ impl Member {
             }
         });
         config::Config {
-            run_id: world.run_id,
+            run_id: self.run_id,
             seed: self.seed,
             incarnation,
             purpose,

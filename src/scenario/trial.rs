@@ -1,6 +1,8 @@
 //! One scenario run on the VMs of one workload: its members go through the steps side by side, each
 //! at its own pace, and meet only where a step concerns the whole site.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 
 use super::catalogue::{Spec, Step};
@@ -13,6 +15,8 @@ use crate::cluster::{Deadline, Kind};
 use crate::history::event::{Fact, Outcome, Site};
 use crate::history::recorder::Scope;
 
+/// What a disk that is plugged into a VM is judged by; the rest is the VM's.
+const DISK: [&str; 8] = ["D1", "D2", "D3", "D4", "D5", "D6", "D7", "G1"];
 /// Namespaces, as they are made.
 const NAMESPACE: Kind = Kind::cluster("", "v1", "Namespace", "namespaces");
 
@@ -55,9 +59,17 @@ impl Trial {
                 )
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
+        let mut subjects: Vec<String> = members.iter().map(|m| m.name().to_owned()).collect();
+        let mut parts = BTreeMap::new();
+        if spec.steps.contains(&Step::Plug) {
+            for disk in members.iter().map(Member::plugged_name) {
+                parts.insert(disk.clone(), DISK.map(str::to_owned).to_vec());
+                subjects.push(disk);
+            }
+        }
         let fact = Fact::TrialStarted {
             scenario: spec.id.into(),
-            subjects: members.iter().map(|m| m.name().to_owned()).collect(),
+            subjects,
             checks: spec
                 .checks_in(&world.plan)
                 .into_iter()
@@ -65,6 +77,7 @@ impl Trial {
                 .collect(),
             zero_loss,
             aimed,
+            parts,
         };
         world.recorder.record(&scope, fact).await?;
         Ok(Self {
@@ -198,10 +211,18 @@ impl Trial {
     /// Streams that a failed step left open: their segments are closed so that what they hold counts.
     async fn close_streams(&mut self, world: &World) {
         for member in &mut self.members {
-            if let Err(error) = step::end_load(world, member).await {
-                tracing::warn!(member = member.name(), %error, "an ack segment was not closed");
+            let disk = member.plugged.take();
+            for mut one in disk.into_iter() {
+                close_stream(world, &mut one).await;
             }
+            close_stream(world, member).await;
         }
+    }
+}
+
+async fn close_stream(world: &World, member: &mut Member) {
+    if let Err(error) = step::end_load(world, member).await {
+        tracing::warn!(member = member.name(), %error, "an ack segment was not closed");
     }
 }
 

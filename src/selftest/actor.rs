@@ -286,7 +286,9 @@ async fn under_load(stdout: impl tokio::io::AsyncBufRead + Unpin) -> anyhow::Res
     while let Some(line) = lines.next_line().await? {
         let event: Event = serde_json::from_str(&line).context("an event of the run")?;
         match event.fact {
-            Fact::TrialStarted { subjects, .. } => waiting_for = subjects.len(),
+            Fact::TrialStarted {
+                subjects, parts, ..
+            } => waiting_for = subjects.len().saturating_sub(parts.len()),
             Fact::LoadStarted { .. } => waiting_for = waiting_for.saturating_sub(1),
             _ => {}
         }

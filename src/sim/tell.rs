@@ -162,6 +162,7 @@ fn opening(world: &World) -> Vec<(u64, Item)> {
                 checks: checks(world).into_iter().map(str::to_owned).collect(),
                 zero_loss: legs.iter().all(|leg| leg.how.zero_loss()),
                 aimed: None,
+                parts: std::collections::BTreeMap::new(),
             }),
         ),
         (4, Item::Trial(Fact::StepStarted { step: STEP.into() })),

@@ -42,11 +42,19 @@ pub fn names() -> Vec<&'static str> {
     embedded().iter().map(|template| template.name).collect()
 }
 
-/// Writes the embedded templates into `dir`, refusing to overwrite, and returns the files.
+/// Writes the embedded templates into `dir` and the embedded Recipes below `recipes/` in it, refusing to
+/// overwrite, and returns the files.
 pub fn extract(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let recipes = dir.join("recipes");
+    let mut written = write_all(dir, embedded())?;
+    written.extend(write_all(&recipes, super::recipe::embedded())?);
+    Ok(written)
+}
+
+fn write_all(dir: &Path, embedded: &[Embedded]) -> io::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(dir)?;
     let mut written = Vec::new();
-    for template in embedded() {
+    for template in embedded {
         let path = dir.join(format!("{}.yaml", template.name));
         let mut file = std::fs::File::create_new(&path).map_err(|error| {
             io::Error::new(

@@ -30,7 +30,7 @@ fn judge(case: &Case<'_>, moved: &Move<'_>) -> Finding {
     let allowed = case.plan.objectives().migration_blackout;
     let target = allowed.map(|allowed| allowed.as_secs_f64());
     let Some((gap, guest, (low, high))) = measured(case, &load.acks, (from, to)) else {
-        return unended(&load.acks, from, allowed);
+        return gap::unended(&load.acks, from, allowed, "the migration");
     };
     let said = format!(
         "no write became durable for {:.3} s to {:.3} s",
@@ -75,47 +75,14 @@ fn measured(
 ) -> Option<(Gap, u64, (u64, u64))> {
     let frames: Vec<usize> = (0..acks.batches().len()).collect();
     let gap = gap::longest(acks, &frames, from, to)?;
-    let guest = in_guest(acks, from, to);
-    let bracket = narrowed(acks, gap, guest, (from, to), between(case, (from, to)));
+    let guest = gap::in_guest(acks, from, to);
+    let bracket = gap::narrowed(acks, gap, guest, (from, to), between(case, (from, to)));
     Some((gap, guest, bracket))
 }
 
 fn span(ns: u64) -> String {
     format!("{:.3} s", seconds(ns))
 }
-
-/// The writes never came back: a failure if the guest was heard idle for longer than allowed.
-fn unended(acks: &AckLog, from: u64, allowed: Option<std::time::Duration>) -> Finding {
-    let last = acks.batches().last().map_or(from, |batch| batch.at_ns);
-    let heard = acks.last_frame_at(u64::MAX).unwrap_or(last);
-    let idle = heard.saturating_sub(last);
-    let said = "no ack was heard after the migration";
-    if gap::against(idle, idle, allowed) == Status::Fail {
-        return Finding::fail(format!(
-            "{said}, and the probe spoke for {} more",
-            span(idle)
-        ))
-        .measure(time("blackout", idle, u64::MAX, None));
-    }
-    Finding::unsure(said)
-}
-
-/// The longest gap on the guest's clock in the frames that may touch the window: of those that came
-/// after it, all that a broken stream may have delayed, and the first of which that is excluded,
-/// because its gap may have begun before.
-fn in_guest(acks: &AckLog, from: u64, to: u64) -> u64 {
-    let batches = acks.batches();
-    let first = batches.partition_point(|batch| batch.at_ns < from);
-    let after = |at: &usize| acks.bracket(*at).is_some_and(|bracket| bracket.low > to);
-    let last = (first..batches.len()).find(after).unwrap_or(batches.len());
-    let touched = batches.get(first..=last.min(batches.len().saturating_sub(1)));
-    let gaps = touched.unwrap_or(&[]).iter().map(|batch| batch.max_gap_ns);
-    gaps.max().unwrap_or(0)
-}
-
-/// How far from the window acks compare the clocks, nanoseconds. Clocks whose rates differ by 100 ppm
-/// part by 6 ms in that time, and an emulated guest may take half of it to take its stream up again.
-const NEAR_NS: u64 = 60_000_000_000;
 
 /// The time around a window in which acks compare the clocks: a guest's clock stands still at each
 /// switchover, so it begins at the end of the migration before and ends where the next is asked for.
@@ -126,55 +93,10 @@ fn between(case: &Case<'_>, (from, to): (u64, u64)) -> (u64, u64) {
     let asks = moves.iter().map(|moved| moved.asked.at_ns);
     let shut = asks.filter(|asked| *asked >= to).min();
     (
-        open.unwrap_or(0).max(from.saturating_sub(NEAR_NS)),
-        shut.unwrap_or(u64::MAX).min(to.saturating_add(NEAR_NS)),
+        open.unwrap_or(0).max(from.saturating_sub(gap::NEAR_NS)),
+        shut.unwrap_or(u64::MAX)
+            .min(to.saturating_add(gap::NEAR_NS)),
     )
-}
-
-/// The host's bracket and the guest's gap laid over each other. Acks that arrived between `open` and
-/// `shut` compare the clocks.
-fn narrowed(
-    acks: &AckLog,
-    gap: Gap,
-    guest: u64,
-    (from, to): (u64, u64),
-    (open, shut): (u64, u64),
-) -> (u64, u64) {
-    let host = (gap.low, gap.high);
-    let batches = acks.batches();
-    let first = batches.partition_point(|batch| batch.at_ns < from);
-    let last = batches.partition_point(|batch| batch.at_ns <= to);
-    let near = |at: &usize| {
-        let batch = batches.get(*at);
-        batch.is_some_and(|batch| open <= batch.at_ns && batch.at_ns <= shut)
-    };
-    let before = offset(acks, (0..first).filter(near));
-    let after = offset(acks, (last..batches.len()).filter(near));
-    let (Some(before), Some(after)) = (before, after) else {
-        return host;
-    };
-    // By how much the guest's clock may have stood still or jumped ahead over the window.
-    let clamp = |ns: i128| u64::try_from(ns.max(0)).unwrap_or(u64::MAX);
-    let stood = clamp(after.1 - before.0);
-    let jumped = clamp(before.1 - after.0);
-    let both = (
-        guest.saturating_sub(jumped).max(host.0),
-        guest.saturating_add(stood).min(host.1),
-    );
-    // A clock that contradicts the host's says nothing.
-    if both.0 <= both.1 { both } else { host }
-}
-
-/// The host's clock less the guest's, as all these acks bracket it together.
-fn offset(acks: &AckLog, frames: impl Iterator<Item = usize>) -> Option<(i128, i128)> {
-    let mut both: Option<(i128, i128)> = None;
-    for frame in frames {
-        let at = acks.bracket(frame)?;
-        let own = i128::from(acks.batches().get(frame)?.mono_ns);
-        let (low, high) = (i128::from(at.low) - own, i128::from(at.high) - own);
-        both = Some(both.map_or((low, high), |(l, h)| (l.max(low), h.min(high))));
-    }
-    both.filter(|(low, high)| low <= high)
 }
 
 /// What was seen of the guest's network from outside. Its absence takes nothing from the rest, and

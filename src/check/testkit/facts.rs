@@ -84,6 +84,7 @@ impl Kit {
                     checks: catalogue().iter().map(|spec| spec.id.to_owned()).collect(),
                     zero_loss: self.zero_loss,
                     aimed: None,
+                    parts: std::collections::BTreeMap::new(),
                 },
             ),
             (

@@ -1,8 +1,9 @@
 //! Guests that live on: migrated to another node, or frozen for a while.
 
-use super::{Draw, Kit, LOAD, MS, START, Stall};
+use super::{Draw, FAULT, Kit, LOAD, MS, START, Stall};
 use crate::history::event::{
-    CaptureFact, Fact, FileSystemFact, FreezeFact, LedgerMode, MigrationFact, Outcome, Site,
+    CaptureFact, Deed, Fact, FileSystemFact, FreezeFact, LedgerMode, LifecycleFact, MigrationFact,
+    Outcome, Site,
 };
 
 /// When a migrated guest stands still, and a frozen one is frozen.
@@ -49,6 +50,39 @@ impl Kit {
             );
         }
         kit
+    }
+
+    /// A pause that was ordered for two seconds, in which the guest stands still for some milliseconds,
+    /// its clock for `lag` of them; then a stop and a start.
+    pub(in crate::check) fn paused(seed: u64, still_ms: u64, lag_ms: u64) -> Self {
+        let stall = Stall {
+            from: PAUSE,
+            to: PAUSE + still_ms * MS,
+            writers: vec![0, 1, 2],
+            lag: lag_ms * MS,
+        };
+        let mut kit = Self::stalled(seed, 0, "lifecycle.restart-pause", true, Some(stall));
+        let last = kit.ranks.len() as u64;
+        kit.cut(last, &mut Draw(seed));
+        kit.verify_site = Site::Primary;
+        let over = PAUSE + PAUSED_MS * MS;
+        kit.order(Deed::Pause, PAUSE - 30 * MS, PAUSE + 10 * MS);
+        kit.order(Deed::Unpause, over - 20 * MS, over + 10 * MS);
+        kit.order(Deed::Stop, FAULT, FAULT + 500 * MS);
+        kit.order(Deed::Start, FAULT + 600 * MS, FAULT + 650 * MS);
+        kit.add(PAUSE - 200 * MS, vm("uid-1", "node-1"));
+        kit.add(FAULT + 2_050 * MS, vm("uid-2", "node-1"));
+        kit
+    }
+
+    /// An order that was taken.
+    pub(in crate::check) fn order(&mut self, deed: Deed, asked: u64, answered: u64) -> &mut Self {
+        let outcome = Outcome::Ok;
+        self.add(asked, lifecycle(LifecycleFact::Asked { deed }));
+        self.add(
+            answered,
+            lifecycle(LifecycleFact::Answered { deed, outcome }),
+        )
     }
 
     /// A freeze of one second in whose middle the point is taken that comes back. Volume 0 is raw, and
@@ -108,12 +142,17 @@ impl Kit {
         kit.add(to - 10 * MS, freeze(FreezeFact::ThawAsked));
         let outcome = Outcome::Ok;
         kit.add(to + 10 * MS, freeze(FreezeFact::Thawed { outcome }));
-        kit.add(
-            super::FAULT + 2_800 * MS,
-            file_system(raw("ext4", Some(false))),
-        );
+        kit.add(FAULT + 2_800 * MS, file_system(raw("ext4", Some(false))));
         kit
     }
+}
+
+/// For how long a pause is ordered.
+pub(in crate::check) const PAUSED_MS: u64 = 2_000;
+
+pub(in crate::check) fn lifecycle(lifecycle: LifecycleFact) -> Fact {
+    let site = Site::Primary;
+    Fact::Lifecycle { site, lifecycle }
 }
 
 pub(in crate::check) fn freeze(freeze: FreezeFact) -> Fact {

@@ -22,7 +22,7 @@ mod load;
 pub(super) use disk::{state, state_of};
 pub(super) use facts::{plan, replication, running, second};
 pub(super) use failback::Failback;
-pub(super) use live::{PAUSE, file_system, raw};
+pub(super) use live::{PAUSE, PAUSED_MS, file_system, raw, vm};
 pub(super) use load::Stall;
 
 pub(super) const MS: u64 = 1_000_000;

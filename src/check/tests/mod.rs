@@ -14,6 +14,8 @@ use crate::probe::frame::{CellState, FromGuest};
 mod fence;
 mod freeze;
 mod hooks;
+mod hotplug;
+mod lifecycle;
 mod machine;
 mod migration;
 mod second;

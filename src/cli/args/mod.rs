@@ -1,12 +1,14 @@
 //! The command line, as its users type it.
 
 mod lab;
+mod lint;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use lab::*;
+pub use lint::*;
 
 /// Rehearse disaster recovery for KubeVirt VMs and prove what survived.
 #[derive(Debug, Parser)]
@@ -64,6 +66,10 @@ pub enum Verb {
     List(List),
     /// Explain a scenario or a check.
     Explain(Explain),
+    /// Find what is wrong with Recipes, VRGs, DRPCs, replications and VMs before a disaster does.
+    Lint(Lint),
+    /// Look into a Ramen Recipe.
+    Recipe(RecipeArgs),
     /// Undo what is left of a run.
     Cleanup(RunDir),
     /// Plant every fault in simulated sites and show which check caught it.
@@ -84,7 +90,7 @@ pub struct Init {
     /// Write the plan to this file; never overwrites one.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write the embedded VM templates into this folder instead.
+    /// Write the embedded VM templates, and the Recipes below `recipes/`, into this folder instead.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub extract: Option<PathBuf>,
 }

@@ -72,6 +72,33 @@ pub struct VirtualMachineInstanceStatus {
     pub migration_state: Option<MigrationState>,
     /// `frozen`, or absent.
     pub fs_freeze_status: Option<String>,
+    /// What is known of its volumes.
+    pub volume_status: Vec<VolumeStatus>,
+}
+
+/// What is known of a volume of a VMI.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeStatus {
+    /// Its name.
+    pub name: String,
+    /// Of a hotplugged one: `Pending`, `Bound`, `AttachedToNode`, `MountedToPod`, `Ready`,
+    /// `Detaching`, `UnMountedFromPod`.
+    pub phase: String,
+    /// Its device in the domain.
+    pub target: String,
+    /// Remarks.
+    pub message: String,
+    /// Of a hotplugged one: what brings it to the node.
+    pub hotplug_volume: Option<HotplugVolume>,
+}
+
+/// What brings a volume to a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HotplugVolume {
+    /// Its attachment pod.
+    pub attach_pod_name: String,
 }
 
 /// A network interface of a VMI.
@@ -80,6 +107,8 @@ pub struct VirtualMachineInstanceStatus {
 pub struct Interface {
     /// Address.
     pub ip_address: Option<String>,
+    /// All addresses.
+    pub ip_addresses: Vec<String>,
     /// Name.
     pub name: Option<String>,
 }

@@ -50,6 +50,9 @@ pub enum Undo {
         object: ObjRef,
         /// The subresource.
         subresource: String,
+        /// What it is called with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<Value>,
     },
     /// Lift a NetworkFence, and delete it once it is lifted: deleting a fenced one would leave its
     /// addresses blocked.
@@ -78,6 +81,7 @@ impl Undo {
                 site,
                 object,
                 subresource,
+                ..
             } => format!("{subresource} {object} on the {site} site"),
             Self::Unfence { site, name } => {
                 format!("lift NetworkFence {name} on the {site} site")

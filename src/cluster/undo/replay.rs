@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures::StreamExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Entry, Undo, UndoLog};
 use crate::cluster::crd::csiaddons::NetworkFence;
@@ -228,7 +228,11 @@ async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Res
             site,
             object,
             subresource,
-        } => put(sites.of(*site), deadline, object, subresource).await,
+            body,
+        } => {
+            let cluster = sites.of(*site);
+            put(cluster, deadline, object, (subresource, body.as_ref())).await
+        }
         Undo::Unfence { site, name } => unfence(run, sites.of(*site), deadline, name).await,
         Undo::Command { argv, dir } => return Ok(command(deadline, argv, dir).await?),
     };
@@ -290,15 +294,15 @@ async fn put(
     cluster: &Cluster,
     deadline: &Deadline,
     object: &ObjRef,
-    subresource: &str,
+    (subresource, body): (&str, Option<&Value>),
 ) -> Result<(), Error> {
     let waiting_for = format!("{subresource} of {object}");
     repeat(deadline, &waiting_for, Wake::paced(), || async {
         match cluster
-            .subresource(Method::Put, object, subresource, None)
+            .subresource(Method::Put, object, subresource, body)
             .await
         {
-            // Conflict: it does not run any more, so there is nothing left to undo.
+            // Conflict: it does not run any more, or is so already: there is nothing left to undo.
             Ok(_) | Err(Error::NotFound { .. } | Error::Conflict { .. }) => Ok(Seen::Met(())),
             Err(e) => Err(e),
         }

@@ -310,6 +310,7 @@ async fn patches_puts_and_commands_are_undone_and_told_when_they_fail() {
             site: Site::Primary,
             object: vmi,
             subresource: "unfreeze".into(),
+            body: None,
         },
         Undo::Command {
             argv: touch,

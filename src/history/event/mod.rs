@@ -8,11 +8,18 @@ use crate::probe::layout::Layout;
 
 mod basic;
 mod evict;
+mod hotplug;
+mod inside;
+mod lifecycle;
 mod live;
 mod parts;
+mod phase;
 mod recipe;
 pub use basic::{Outcome, Site};
 pub use evict::{EvictionFact, Spoil};
+pub use hotplug::HotplugFact;
+pub use inside::{InsideDisk, InsideFact};
+pub use lifecycle::{Deed, LifecycleFact};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
 pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
@@ -115,6 +122,10 @@ pub enum Fact {
         /// The moment that the trial's fault is aimed at, such as `sync-start`; absent for a blind one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         aimed: Option<String>,
+        /// Subjects that are a part of a VM, such as a disk that is plugged into it: the checks that
+        /// such a one is judged by, of those of the scenario.
+        #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+        parts: std::collections::BTreeMap<String, Vec<String>>,
     },
     /// A trial is over; its verdicts follow from the history.
     TrialEnded {
@@ -292,6 +303,22 @@ pub enum Fact {
         /// Boot id.
         boot_id: String,
     },
+    /// A disk comes or goes under the running guest.
+    Hotplug {
+        /// Where.
+        site: Site,
+        /// Its volume.
+        volume: String,
+        /// What was seen.
+        hotplug: HotplugFact,
+    },
+    /// What the guest finds of its own hardware.
+    Inside {
+        /// Where.
+        site: Site,
+        /// What it finds.
+        inside: InsideFact,
+    },
     /// Data volumes as the probe opened them.
     Volumes {
         /// Where.
@@ -406,6 +433,13 @@ pub enum Fact {
         /// How far it is.
         recipe: RecipeFact,
     },
+    /// The VM is about to be paused, rebooted, stopped or killed where it is, or what came of it.
+    Lifecycle {
+        /// Where.
+        site: Site,
+        /// What was seen.
+        lifecycle: LifecycleFact,
+    },
     /// A point in time of the VM's volumes is about to be taken, or was.
     Capture {
         /// Where.
@@ -439,37 +473,4 @@ pub enum Fact {
         /// `completed`, `interrupted` or why it stopped.
         reason: String,
     },
-}
-
-impl Fact {
-    /// Whether the run acts on this fact, so that it must be on the disk before the run goes on:
-    /// what began, ended, was decided, or was broken. Observations are made durable in groups.
-    pub const fn is_phase(&self) -> bool {
-        matches!(
-            self,
-            Self::RunStarted { .. }
-                | Self::TrialStarted { .. }
-                | Self::TrialEnded { .. }
-                | Self::StepStarted { .. }
-                | Self::StepEnded { .. }
-                | Self::SubjectCreated { .. }
-                | Self::IncarnationStarted { .. }
-                | Self::Filled { .. }
-                | Self::LoadStarted { .. }
-                | Self::LoadEnded { .. }
-                | Self::SegmentClosed { .. }
-                | Self::Fault { .. }
-                | Self::Fencing { .. }
-                | Self::Gate { .. }
-                | Self::Scanned { .. }
-                | Self::Reprotection { .. }
-                | Self::Migration { .. }
-                | Self::Eviction { .. }
-                | Self::Freeze { .. }
-                | Self::Recipe { .. }
-                | Self::Capture { .. }
-                | Self::Swept { .. }
-                | Self::RunEnded { .. }
-        )
-    }
 }

@@ -205,6 +205,26 @@ pub enum Fault {
     MoveStopsSync,
     /// Once a guest has migrated its syncs are told and not done.
     MoveBlindsSync,
+    /// The kernel on the target gives the data disks other names.
+    DisksRenamed,
+    /// A pause is acknowledged and reported, and the guest runs on.
+    PauseSwallowed,
+    /// A guest goes on long after its pause is said to be over.
+    UnpauseLate,
+    /// A guest is reset when its pause is over.
+    ResetForUnpause,
+    /// A soft reboot is acknowledged and the guest does not react.
+    SoftRebootSwallowed,
+    /// A launcher that is deleted by force lives on.
+    KillSwallowed,
+    /// A hotplugged volume is said to be ready and the guest never gets the disk.
+    PlugUnseen,
+    /// A hotplugged volume reaches the VMI alone, and is gone after a restart.
+    PlugForgotten,
+    /// The guest stands still while it gets a disk.
+    PlugStalls,
+    /// Another disk of the guest is taken away than the one that was to be.
+    UnplugWrongDisk,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::cloudinit;
 use super::freeze::Freezer;
 use super::image::{self, Os, State, User};
 use super::planted::Planted;
-use super::power::Power;
+use super::power::{Plugged, Power};
 use super::probe::Probes;
 use super::probe::filesystem::Mounted;
 use super::shell::fs::Tree;
@@ -39,8 +39,10 @@ pub(super) struct Machine {
     pub(super) tree: Tree,
     /// Its power.
     pub(super) power: Arc<Power>,
+    /// Hardware address of its network card.
+    pub(super) mac: String,
     /// Its disks, plugged into that power.
-    pub(super) disks: Vec<GuestDisk>,
+    disks: RwLock<Vec<GuestDisk>>,
     /// The agent's hold on its file systems.
     pub(super) freezer: Arc<Freezer>,
     /// The probe processes in it.
@@ -91,7 +93,8 @@ impl Machine {
             os,
             state,
             hostname,
-            disks,
+            mac: spec.mac.clone(),
+            disks: RwLock::new(disks),
             freezer,
             requests,
         };
@@ -118,6 +121,31 @@ impl Machine {
                 self.tree.plant(&home, 0o700, &user.name, None);
             }
         }
+    }
+
+    /// Its disks as they are now.
+    pub(super) fn disks(&self) -> Vec<GuestDisk> {
+        self.disks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// It gets a further disk.
+    pub(super) fn plug(&self, disk: &GuestDisk) {
+        let power = Arc::clone(&self.power);
+        let plugged = Plugged::plug(power, disk, self.requests.clone(), &self.planted);
+        let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
+        disks.push(GuestDisk {
+            disk: plugged,
+            ..disk.clone()
+        });
+    }
+
+    /// The disk of a volume is taken away.
+    pub(super) fn unplug(&self, volume: &str) {
+        let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
+        disks.retain(|disk| disk.volume != volume);
     }
 
     /// Unmounts its file systems, as an orderly shutdown does. Frozen ones are left as they are: they

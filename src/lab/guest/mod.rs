@@ -275,6 +275,22 @@ impl Guest {
         Ok(client)
     }
 
+    /// Gives it a further disk; without an operating system nobody notices.
+    pub fn plug(&self, disk: &GuestDisk) -> Result<(), String> {
+        let Some(machine) = &self.machine else {
+            return Err("no operating system is up".to_owned());
+        };
+        machine.plug(disk);
+        Ok(())
+    }
+
+    /// Takes the disk of a volume away.
+    pub fn unplug(&self, volume: &str) {
+        if let Some(machine) = &self.machine {
+            machine.unplug(volume);
+        }
+    }
+
     /// Stops or resumes the virtual CPUs.
     pub fn pause(&self, paused: bool) {
         self.power.pause(paused);

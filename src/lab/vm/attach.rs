@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::domain::Attached;
+use super::domain::{Attached, Domain};
 use super::keys::{POD, VMI, claim_of, items};
 use super::schedule::handle_of;
 use super::site::{Ctx, Work, key, settle};
@@ -97,6 +97,14 @@ pub(super) fn attach(ctx: &Ctx, pod: &Value, node: &str) -> Result<Vec<Attached>
         }
     }
     Ok(attached)
+}
+
+/// Closes all volumes of a domain wherever it has them open.
+pub(super) fn detach_all(ctx: &Ctx, domain: &Domain) {
+    for node in domain.nodes() {
+        detach(ctx, domain.attached(), &node);
+        detach(ctx, &domain.plugged(), &node);
+    }
 }
 
 /// Closes volumes on a node.

@@ -68,6 +68,9 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
         // No other VM to take the volumes of: a foreign machine comes up all the same.
         (root, root_volume) = (Root::Ephemeral(Os::from_reference("fedora")), None);
     }
+    if ctx.site == Site::Secondary && ctx.board.armed(Fault::DisksRenamed) {
+        renamed(&mut disks);
+    }
     Spec {
         uid: domain.uid.clone(),
         memory: memory(vmi),
@@ -82,6 +85,14 @@ pub(super) fn spec(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Spec {
             .unwrap_or(ROOT_SPACE),
         entropy: ctx.seed.wrapping_add(boot),
         planted: Planted::new(Arc::clone(&ctx.board), ctx.site, boot),
+    }
+}
+
+/// Lets the last two disks change names, which their kernel lists them by.
+fn renamed(disks: &mut [GuestDisk]) {
+    if let [.., first, second] = disks {
+        std::mem::swap(&mut first.name, &mut second.name);
+        std::mem::swap(first, second);
     }
 }
 
@@ -120,7 +131,7 @@ fn holds_nothing(image: &str) -> bool {
     name.split([':', '@']).next() == Some("blank")
 }
 
-fn data_disk(device: &Value, name: String, open: Attached) -> GuestDisk {
+pub(super) fn data_disk(device: &Value, name: String, open: Attached) -> GuestDisk {
     let serial = device["serial"].as_str().unwrap_or_default();
     GuestDisk {
         name,
@@ -169,7 +180,7 @@ fn attached_as_specified(attached: &[Attached], domain: &Domain) -> bool {
 fn chosen(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Vec<Attached> {
     let own = domain.attached();
     if !wrong_guest(ctx) {
-        return own.to_vec();
+        return [own, &domain.plugged()].concat();
     }
     for other in ctx.store.list(VMI, None) {
         let same = meta::uid(&other) == domain.uid;

@@ -42,6 +42,8 @@ pub(super) struct Domain {
     /// Nodes that it came from by migration; its volumes stay open there until it ends.
     left: Mutex<Vec<String>>,
     attached: Vec<Attached>,
+    /// Those that came later.
+    plugged: Mutex<Vec<Attached>>,
     guest: Mutex<Option<Arc<dyn Guest>>>,
     /// Boots so far, so that each gets its own entropy.
     pub(super) boots: AtomicU64,
@@ -60,6 +62,7 @@ impl Domain {
             place: Mutex::new(place),
             left: Mutex::default(),
             attached,
+            plugged: Mutex::default(),
             guest: Mutex::new(None),
             boots: AtomicU64::new(0),
             starting: AtomicBool::new(false),
@@ -98,7 +101,28 @@ impl Domain {
         nodes
     }
 
-    /// The attached volumes.
+    /// The hotplugged volumes.
+    pub(super) fn plugged(&self) -> Vec<Attached> {
+        self.late().clone()
+    }
+
+    fn late(&self) -> std::sync::MutexGuard<'_, Vec<Attached>> {
+        self.plugged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a hotplugged volume.
+    pub(super) fn plug(&self, open: Attached) {
+        self.late().push(open);
+    }
+
+    /// Gives up a hotplugged volume.
+    pub(super) fn unplug(&self, volume: &str) -> Option<Attached> {
+        let mut late = self.late();
+        let at = late.iter().position(|open| open.volume == volume)?;
+        Some(late.remove(at))
+    }
+
+    /// The volumes that its launcher brought.
     pub(super) fn attached(&self) -> &[Attached] {
         &self.attached
     }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::domain::Domain;
+use super::hotplug::is_hotplugged;
 use super::keys::{CREATED_BY, POD, VMI, claim_of, items};
 use super::site::{Ctx, settle};
 use crate::lab::api::meta;
@@ -126,7 +127,7 @@ fn containers(vmi: &Value) -> Vec<Value> {
         "command": ["/usr/bin/virt-launcher-monitor"],
         "resources": {"requests": {"cpu": "100m", "memory": memory}},
         "volumeDevices": items(vmi, "/spec/volumes").iter()
-            .filter(|volume| claim_of(volume).is_some())
+            .filter(|volume| claim_of(volume).is_some() && !is_hotplugged(volume))
             .map(|volume| {
                 let name = volume["name"].as_str().unwrap_or_default();
                 json!({"name": name, "devicePath": format!("/dev/{name}")})
@@ -158,7 +159,8 @@ fn volumes(vmi: &Value) -> Vec<Value> {
         .iter()
         .map(|name| json!({"name": name, "emptyDir": {}}))
         .collect();
-    for volume in items(vmi, "/spec/volumes") {
+    let own = items(vmi, "/spec/volumes").iter();
+    for volume in own.filter(|volume| !is_hotplugged(volume)) {
         if let Some(claim) = claim_of(volume) {
             all.push(json!({
                 "name": volume["name"],

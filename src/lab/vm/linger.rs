@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attach::detach;
+use super::attach::detach_all;
 use super::domain::Domain;
+use super::keys::VMI;
+use super::report;
 use super::site::Ctx;
 use crate::history::event::Site;
+use crate::lab::api::{ApiError, meta};
 use crate::lab::faults::Fault;
 
 /// How long a guest lives on.
@@ -36,14 +39,26 @@ pub(super) fn lingers(ctx: &Ctx) -> Option<Linger> {
     )))
 }
 
+/// A launcher lives on whose pod was deleted by force (fault `killed-launcher-lives`): virt-controller
+/// finds no pod, takes the VMI for ended, and nobody asks the node.
+pub(super) fn outlives(ctx: &Ctx, domain: &Domain) -> Result<(), ApiError> {
+    if !domain.end() {
+        return Ok(());
+    }
+    let (namespace, name) = &domain.vmi;
+    let vmi = ctx.store.get(VMI, namespace, name);
+    match vmi.filter(|vmi| meta::uid(vmi) == domain.uid) {
+        Some(vmi) => report::stopped(ctx, &vmi, false),
+        None => Ok(()),
+    }
+}
+
 /// Ends a guest for good: no power, no volumes, no address.
 pub(super) fn put_down(ctx: &Ctx, domain: &Domain) {
     if let Some(guest) = domain.guest() {
         guest.release();
     }
-    for node in domain.nodes() {
-        detach(ctx, domain.attached(), &node);
-    }
+    detach_all(ctx, domain);
     ctx.take_domain(&domain.uid);
 }
 

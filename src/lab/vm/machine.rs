@@ -32,7 +32,10 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
     data_volumes(ctx, &vm)?;
     let mut started = false;
     match vmi.as_deref() {
-        Some(vmi) => ended_or_not(ctx, &vm, vmi)?,
+        Some(vmi) => {
+            super::hotplug::declare(ctx, &vm, vmi)?;
+            ended_or_not(ctx, &vm, vmi)?;
+        }
         None => started = start_if_due(ctx, &vm)?,
     }
     status::write(ctx, &vm, started);

@@ -50,7 +50,7 @@ pub(super) async fn stand_still(ctx: &Ctx, domain: &Domain) {
 
 /// The guest is at the target. True if the launcher that it left ends, as it should.
 pub(super) fn moved(ctx: &Ctx, domain: &Arc<Domain>) -> bool {
-    for open in domain.attached() {
+    for open in domain.attached().iter().chain(&domain.plugged()) {
         ctx.array.moved(ctx.site, &open.handle);
     }
     let one = Fault::OneOfManyRebooted;

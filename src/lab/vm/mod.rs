@@ -12,6 +12,7 @@ mod condition;
 mod domain;
 pub mod exec;
 pub mod guest;
+mod hotplug;
 mod instance;
 mod keys;
 mod launcher;
@@ -228,6 +229,7 @@ fn act(ctx: &Ctx, work: Work) -> Result<(), ApiError> {
         Work::Guest(uid, request) => node::guest_asks(ctx, &uid, request),
         Work::DomainStopped(uid, clean) => node::stopped(ctx, &uid, clean),
         Work::GraceOver(uid) => node::grace_over(ctx, &uid),
+        Work::Hotplug(key, volume) => hotplug::step(ctx, &key, &volume),
         Work::Migrated(key) => migration::finish(ctx, &key),
         Work::MigrationFailed(key, broken) => migration::broke(ctx, &key, &broken),
         Work::MigrationWaited(key, uid) => {

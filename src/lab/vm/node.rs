@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::attach::{attach, detach, image_missing, missing_image, missing_secret};
+use super::attach::{attach, detach_all, image_missing, missing_image, missing_secret};
 use super::boot;
 use super::condition::{self, Condition, Times};
 use super::domain::{Domain, Place};
@@ -347,9 +347,7 @@ pub(super) fn stopped(ctx: &Ctx, uid: &str, clean: bool) -> Result<(), ApiError>
         if let Some(guest) = domain.guest() {
             guest.power_cut();
         }
-        for node in domain.nodes() {
-            detach(ctx, domain.attached(), &node);
-        }
+        detach_all(ctx, &domain);
     }
     let (namespace, name) = &domain.vmi;
     if let Some(vmi) = ctx
@@ -412,6 +410,9 @@ pub(super) fn pod_gone(ctx: &Ctx, pod: &Value) -> Result<(), ApiError> {
     };
     let uid = domain.uid.clone();
     if !domain.ended() {
+        if ctx.board.armed(Fault::KillSwallowed) {
+            return linger::outlives(ctx, &domain);
+        }
         if let Some(guest) = domain.guest() {
             guest.power_cut();
         }

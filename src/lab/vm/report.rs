@@ -17,8 +17,10 @@ pub(super) fn volume_statuses(ctx: &Ctx, vmi: &Value, known: bool) -> Value {
     let namespace = meta::namespace(vmi);
     let volumes = items(vmi, "/spec/volumes");
     let disks = items(vmi, "/spec/domain/devices/disks");
+    // Hotplugged ones come in their own time.
     volumes
         .iter()
+        .filter(|volume| !super::hotplug::is_hotplugged(volume))
         .map(|volume| {
             let at = disks.iter().position(|disk| disk["name"] == volume["name"]);
             let letter = at.and_then(|at| u8::try_from(at).ok()).map(|at| b'a' + at);

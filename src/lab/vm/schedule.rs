@@ -203,7 +203,7 @@ fn bound(ctx: &Ctx, namespace: &str, claims: &[&str], node: &str) -> Option<Stri
     why
 }
 
-fn choose_node(ctx: &Ctx, namespace: &str, claim: &str, node: &str) {
+pub(super) fn choose_node(ctx: &Ctx, namespace: &str, claim: &str, node: &str) {
     let annotation = "volume.kubernetes.io/selected-node";
     let chosen = ctx
         .store

@@ -120,6 +120,8 @@ pub(super) enum Work {
     DomainStopped(String, bool),
     /// The grace period of a domain is over.
     GraceOver(String),
+    /// A hotplugged volume of a VMI goes a step on.
+    Hotplug(Key, String),
     /// A migration's copying is over.
     Migrated(Key),
     /// A migration's copying ended without a move, and why.

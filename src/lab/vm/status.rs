@@ -181,6 +181,7 @@ fn restart_required(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value
 /// A template without the fields that can change under a running guest.
 fn fixed(template: &Value) -> Value {
     let mut spec = template.clone();
+    super::hotplug::without(&mut spec);
     for pointer in [
         "/domain/cpu/sockets",
         "/domain/memory/guest",

@@ -324,6 +324,7 @@ fn running(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
             );
         }
     })?;
+    super::hotplug::reconcile(ctx, vmi)?;
     super::migration::evacuate(ctx, vmi)
 }
 

@@ -78,7 +78,8 @@ fn serials(config: &Config) -> impl Iterator<Item = &str> {
     })
 }
 
-async fn deliver(
+/// Makes sure that the probe is in the guest and runs there, whatever volumes it has.
+pub(super) async fn deliver(
     shell: &Shell,
     remote: &Remote,
     binary: &ProbeBinary,

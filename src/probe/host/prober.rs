@@ -19,7 +19,7 @@ use crate::probe::remote::Remote;
 
 use super::attach::lock;
 use super::binary::ProbeBinary;
-use super::deploy::{Reach, prepare, start};
+use super::deploy::{Reach, deliver, prepare, start};
 use super::ear::{Ear, Order};
 use super::echo::Echo;
 use super::error::ProbeError;
@@ -336,7 +336,8 @@ impl Prober {
         .await
     }
 
-    /// Asks who answers where the probe's guest should be, whether the probe is still in it or not.
+    /// Asks who answers where the probe's guest should be, whether the probe is still in it or not, and
+    /// whatever volumes it has.
     pub async fn who(
         &self,
         binary: &ProbeBinary,
@@ -346,7 +347,7 @@ impl Prober {
         let shell = reach.booting(deadline, None).await?;
         let host = shell.host().clone();
         let remote = reach.remote(self.config.run_id);
-        let facts = prepare(&shell, &remote, binary, &self.config, deadline).await;
+        let facts = deliver(&shell, &remote, binary, deadline).await;
         shell.close().await;
         Ok((facts?, host))
     }

@@ -47,6 +47,11 @@ impl Linux {
         self.sysfs.disks()
     }
 
+    /// The network cards of this guest, by name, each with its hardware address.
+    pub fn cards(&self) -> io::Result<Vec<(String, String)>> {
+        self.sysfs.cards()
+    }
+
     fn locate(&self, on: &Locator) -> Result<PathBuf, OpenError> {
         match on {
             Locator::Serial(serial) => self.sysfs.find(serial),

@@ -55,6 +55,22 @@ impl Sysfs {
         Ok(disks)
     }
 
+    /// The network cards, by name, each with its hardware address. What a kernel makes up for itself
+    /// (bridges, tunnels, the loopback) has no device behind it.
+    pub fn cards(&self) -> io::Result<Vec<(String, String)>> {
+        let dir = self.root.join("sys/class/net");
+        let mut cards = Vec::new();
+        for entry in fs::read_dir(&dir)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let address = read_word(&dir.join(&name).join("address"));
+            if dir.join(&name).join("device").exists() && !address.is_empty() {
+                cards.push((name, address));
+            }
+        }
+        cards.sort();
+        Ok(cards)
+    }
+
     fn disk(&self, name: String) -> DiskInfo {
         let dir = self.root.join("sys/block").join(&name);
         let text = |path: &str| read_word(&dir.join(path));
@@ -255,6 +271,27 @@ mod tests {
                 "vdd serial=vp-u size=4096 write_cache=writethrough removable=0 ro=0",
             ]
         );
+    }
+
+    #[test]
+    fn only_cards_with_a_device_count() {
+        let (dir, sysfs) = tree(&[]);
+        for (name, device) in [("lo", false), ("eth1", true), ("eth0", true)] {
+            let card = dir.path().join("sys/class/net").join(name);
+            fs::create_dir_all(&card).unwrap();
+            fs::write(
+                card.join("address"),
+                format!("02:00:00:00:00:{}\n", name.len()),
+            )
+            .unwrap();
+            if device {
+                fs::create_dir(card.join("device")).unwrap();
+            }
+        }
+        let cards = sysfs.cards().unwrap();
+        let names: Vec<&str> = cards.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["eth0", "eth1"]);
+        assert_eq!(cards[0].1, "02:00:00:00:00:4");
     }
 
     #[test]

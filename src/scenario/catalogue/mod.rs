@@ -36,6 +36,14 @@ pub enum Kind {
     MigrateMass,
     /// A sync inside a freeze is what the secondary recovers from: file systems come back clean.
     FreezeCoversReplica,
+    /// A VM is restarted and moved, and stays who it is.
+    BootIdentity,
+    /// A VM is paused, rebooted, stopped and started while it writes.
+    RestartPause,
+    /// The launcher of a VM that writes is killed.
+    HardKill,
+    /// A disk is plugged into a VM, lives through a restart and a migration, and is taken away.
+    HotplugPersist,
     /// The same without a freeze: journals are replayed, and that is all that is claimed.
     CrashBaseline,
     /// A Recipe's hooks reach the guest.

@@ -28,6 +28,18 @@ pub enum Step {
     Quiesce,
     /// Restart the VMs where they are.
     Restart,
+    /// Pause the VMs under load and let them go on.
+    Pause,
+    /// Have the guests reboot themselves under load.
+    SoftReboot,
+    /// Stop the VMs and start them again under load, as a user would.
+    StopStart,
+    /// Kill the launchers of the VMs under load.
+    Kill,
+    /// Plug a further disk into the running guests and have a ledger written on it.
+    Plug,
+    /// Read that disk back and take it away under load.
+    Unplug,
     /// Stop the VMs while their writers still write.
     StopSource,
     /// Cut the power of the whole primary.
@@ -120,6 +132,30 @@ impl Step {
             Self::Restart => (
                 "restart",
                 "stop and start the VMs where they are; the boot id must change",
+            ),
+            Self::Pause => (
+                "pause",
+                "pause the VMs under load for three seconds, then let them go on",
+            ),
+            Self::SoftReboot => (
+                "soft-reboot",
+                "have the guests reboot themselves under load; wait for another boot",
+            ),
+            Self::StopStart => (
+                "stop-start",
+                "stop and start the VMs under load by their subresources; another VMI must run",
+            ),
+            Self::Kill => (
+                "kill",
+                "kill the launchers under load; wait until the run strategy brought the VMs back",
+            ),
+            Self::Plug => (
+                "plug",
+                "plug a further disk into the running guests; write a ledger on it beside the load",
+            ),
+            Self::Unplug => (
+                "unplug",
+                "read the plugged disk back and take it away while the others are written to",
             ),
             Self::StopSource => (
                 "stop-source",

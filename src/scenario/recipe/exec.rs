@@ -101,6 +101,7 @@ async fn announce(walk: &mut Walk<'_>, effect: Effect) -> anyhow::Result<()> {
                 site: member.site,
                 object: member.vmi(),
                 subresource: "unfreeze".into(),
+                body: None,
             };
             let owner = &member.owner;
             owner.undo().record(owner.lane_name(), undo).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use kube::Resource as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crate::cluster::{Deadline, Error, Method, Patch, Scope, Seen, Wake, repeat};
@@ -20,7 +20,7 @@ pub(super) async fn running(
 }
 
 /// The same, for a VMI other than `old`.
-async fn running_unlike(
+pub(super) async fn running_unlike(
     world: &World,
     member: &Member,
     old: Option<&str>,
@@ -82,24 +82,38 @@ pub(super) async fn stop(
     deadline: &Deadline,
 ) -> anyhow::Result<()> {
     let body = grace.map_or_else(|| json!({}), |grace| json!({ "gracePeriod": grace }));
+    order(world, member, site, ("stop", &body), is_told, deadline).await?;
     let cluster = world.sites.of(site);
-    let order = format!("VM {} to be told to stop", member.subject.vm);
-    repeat(deadline, &order, Wake::paced(), || async {
-        let called = cluster
-            .subresource(Method::Put, &member.vm(), "stop", Some(&body))
-            .await;
-        match called {
-            Ok(_) => Ok(Seen::Met(Ok(()))),
-            Err(Error::Conflict { message, .. }) if is_told(&message) => Ok(Seen::Met(Ok(()))),
-            Err(error) if error.is_blind() => Err(error),
-            Err(error) => Ok(Seen::Met(Err(error))),
-        }
-    })
-    .await??;
     let (ns, vm) = (&member.subject.namespace, &member.subject.vm);
     let view = cluster.view::<VirtualMachineInstance>(&Scope::Namespace(ns.clone()));
     view.until_gone(deadline, ns, vm).await?;
     state(world, member, site).await
+}
+
+/// Gives the VM on a site an order by a subresource, again while nobody knows whether it was taken.
+/// `told` knows the refusals that say that it was.
+pub(super) async fn order(
+    world: &World,
+    member: &Member,
+    site: Site,
+    (subresource, body): (&str, &Value),
+    told: fn(&str) -> bool,
+    deadline: &Deadline,
+) -> Result<(), Error> {
+    let cluster = world.sites.of(site);
+    let waiting = format!("VM {} to be told to {subresource}", member.subject.vm);
+    repeat(deadline, &waiting, Wake::paced(), || async {
+        let called = cluster
+            .subresource(Method::Put, &member.vm(), subresource, Some(body))
+            .await;
+        match called {
+            Ok(_) => Ok(Seen::Met(Ok(()))),
+            Err(Error::Conflict { message, .. }) if told(&message) => Ok(Seen::Met(Ok(()))),
+            Err(error) if error.is_blind() => Err(error),
+            Err(error) => Ok(Seen::Met(Err(error))),
+        }
+    })
+    .await?
 }
 
 /// Makes sure that a VM neither runs on a site nor will start there by itself.
@@ -151,7 +165,10 @@ pub(super) async fn restart(world: &World, member: &mut Member) -> anyhow::Resul
         .await
         .context("starting the VM again")?;
     let boot = world.deadline(world.plan.deadlines().boot);
-    running_unlike(world, member, before.meta().uid.as_deref(), &boot).await
+    running_unlike(world, member, before.meta().uid.as_deref(), &boot).await?;
+    super::shape::record(world, member)
+        .await
+        .context("reading how the VM is defined")
 }
 
 /// Stops the VM while its probe writes: the last acks come as it goes down.

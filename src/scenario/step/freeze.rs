@@ -64,7 +64,7 @@ async fn by_subresource(world: &World, member: &mut Member) -> anyhow::Result<()
             &member.vmi(),
             "freeze",
             Some(&body),
-            "unfreeze",
+            ("unfreeze", None),
         )
         .await;
     if let Err(error) = called {

@@ -2,6 +2,9 @@
 
 mod boot;
 pub(super) mod freeze;
+mod hotplug;
+mod inside;
+mod lifecycle;
 mod look;
 mod migrate;
 mod probe;
@@ -46,9 +49,15 @@ pub(super) fn run<'a>(
         Step::Migrate => Box::pin(migrate::migrate(world, member)),
         Step::Abort => Box::pin(migrate::abort(world, member)),
         Step::MigrateAcross => Box::pin(migrate::across(world, member)),
-        Step::Quiesce => Box::pin(probe::quiesce(world, member)),
+        Step::Quiesce => Box::pin(hotplug::quiesce(world, member)),
         Step::Restart => Box::pin(boot::restart(world, member)),
         Step::StopSource => Box::pin(boot::stop_source(world, member)),
+        Step::Pause => Box::pin(lifecycle::pause(world, member)),
+        Step::SoftReboot => Box::pin(lifecycle::soft_reboot(world, member)),
+        Step::StopStart => Box::pin(lifecycle::stop_start(world, member)),
+        Step::Kill => Box::pin(lifecycle::kill(world, member)),
+        Step::Plug => Box::pin(hotplug::plug(world, member)),
+        Step::Unplug => Box::pin(hotplug::unplug(world, member)),
         Step::Demote => Box::pin(protect::demote(world, member)),
         Step::HandOver => Box::pin(promote::hand_over(world, member)),
         Step::Promote => Box::pin(promote::promote(world, member)),
@@ -60,8 +69,8 @@ pub(super) fn run<'a>(
         Step::Workflow => Box::pin(workflow(world, member)),
         Step::HookFailures => Box::pin(recipe::hook_failures(world, member)),
         Step::Look => Box::pin(look::look(world, member)),
-        Step::ReadBack => Box::pin(probe::read_back(world, member)),
-        Step::Serve => Box::pin(probe::serve(world, member)),
+        Step::ReadBack => Box::pin(hotplug::read_back(world, member)),
+        Step::Serve => Box::pin(hotplug::serve(world, member)),
         Step::Reprotect => Box::pin(reprotect::reprotect(world, member)),
         Step::Return => Box::pin(boot::come_back(world, member)),
         Step::SecondRead => Box::pin(second::second_read(world, member)),

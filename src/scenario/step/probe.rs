@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::provision::name;
 use crate::cluster::{Deadline, Scope, Seen, crd::kubevirt::VirtualMachineInstance};
-use crate::guest::{Milestone, OnMilestone, Shell};
+use crate::guest::{HostSeen, Milestone, OnMilestone, Shell};
 use crate::history::event::{Fact, Purpose, ReadVia, Stage};
 use crate::history::segment::Closed;
 use crate::plan::model::Route;
@@ -330,6 +330,24 @@ impl Marks {
     }
 }
 
+/// Records who answered a login.
+pub(super) async fn seen(
+    world: &World,
+    member: &Member,
+    host: &HostSeen,
+    machine_id: String,
+    boot_id: String,
+) -> anyhow::Result<()> {
+    let guest = Fact::Guest {
+        site: member.site,
+        host_key: host.fingerprint.clone(),
+        host_key_pinned: host.pinned,
+        machine_id,
+        boot_id,
+    };
+    member.tell(world, guest).await
+}
+
 /// Records the guest and the probe in it.
 async fn introduce(
     world: &World,
@@ -339,15 +357,9 @@ async fn introduce(
     purpose: Purpose,
 ) -> anyhow::Result<()> {
     let (site, identity) = (member.site, prober.identity().clone());
-    let host = prober.host();
-    let guest = Fact::Guest {
-        site,
-        host_key: host.fingerprint.clone(),
-        host_key_pinned: host.pinned,
-        machine_id: identity.machine_id.clone(),
-        boot_id: identity.boot_id.clone(),
-    };
-    member.tell(world, guest).await?;
+    let (machine, boot) = (identity.machine_id.clone(), identity.boot_id.clone());
+    seen(world, member, prober.host(), machine, boot).await?;
+    super::inside::record(world, member, prober.facts()).await?;
     member
         .tell(
             world,

@@ -160,6 +160,26 @@ impl Expression {
         }
     }
 
+    /// Operators that compare by order with a literal that is no number: an error when it comes to it.
+    pub fn misused(&self) -> Vec<Operator> {
+        let text = |operand: &Operand| match operand {
+            Operand::Literal(text) => text.parse::<f64>().is_err(),
+            Operand::Path(..) => false,
+        };
+        match self {
+            Self::And(left, right) | Self::Or(left, right) => {
+                [left.misused(), right.misused()].concat()
+            }
+            Self::Compare(left, operator, right)
+                if !matches!(operator, Operator::Equal | Operator::NotEqual)
+                    && (text(left) || text(right)) =>
+            {
+                vec![*operator]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether `&&` and `||` stand beside each other without parentheses that say which binds first.
     pub fn mixes_operators(text: &str) -> bool {
         if text.len() > MAX_TEXT {

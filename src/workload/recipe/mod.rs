@@ -6,7 +6,9 @@
 //! what its documents say: its defaults, its references, its command lines and its conditions.
 
 mod command;
+mod embedded;
 mod expand;
+mod explain;
 mod expression;
 mod jsonpath;
 mod model;
@@ -15,12 +17,15 @@ mod resolve;
 mod target;
 
 pub use command::{CommandError, argv};
+pub use embedded::embedded;
 pub use expand::{ExpandError, expand_text, parameters};
+pub use explain::{Behaviour, Explained, Explanation, explain};
 pub use expression::{EvaluateError, Expression, Operand, Operator};
 pub use model::{
     Check, FailOn, Group, GroupKind, Hook, HookKind, MAX_ATTEMPTS, OnError, Op, Recipe, TIMEOUT,
     Workflow,
 };
+pub(crate) use read::describe;
 pub use read::{Refusal, Refused};
 pub use resolve::{Condition, Exec, Flow, Inverse, Scale, ScaleOp, Step, Unresolved, Work};
 pub use target::{Names, Target};

@@ -225,7 +225,8 @@ fn fields<'a, 'r>(
     }
 }
 
-const fn describe(value: &Value) -> &'static str {
+/// What a value is, in a word or two.
+pub(crate) const fn describe(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "a boolean",

@@ -332,6 +332,14 @@ impl Recipe {
         Ok((hook.essential.unwrap_or_default(), work))
     }
 
+    /// An operation of an exec hook by its reference, `hook/op`.
+    pub fn operation(&self, reference: &str) -> Option<Exec> {
+        let (hook, op) = reference.split_once('/')?;
+        let hook = self.hook(hook).filter(|hook| hook.kind == HookKind::Exec)?;
+        let op = hook.ops.iter().find(|candidate| candidate.name == op)?;
+        Some(self.exec(hook, op, true))
+    }
+
     /// The hook of a name.
     pub fn hook(&self, name: &str) -> Option<&Hook> {
         self.hooks.iter().find(|hook| hook.name == name)

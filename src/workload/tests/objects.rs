@@ -214,8 +214,14 @@ fn the_class_of_the_plan_only_fills_gaps() {
 fn extraction_never_overwrites() {
     let dir = tempfile::tempdir().unwrap();
     let files = extract(&dir.path().join("templates")).unwrap();
-    assert_eq!(files.len(), embedded().len());
-    for file in &files {
+    let (templates, recipes) = files.split_at(embedded().len());
+    assert_eq!(recipes.len(), recipe::embedded().len());
+    assert!(
+        recipes
+            .iter()
+            .all(|file| file.parent().is_some_and(|dir| dir.ends_with("recipes")))
+    );
+    for file in templates {
         let template = Template::load(file.to_str().unwrap(), Path::new("/")).unwrap();
         assert!(!template.parameters().is_empty());
     }

@@ -1,8 +1,9 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
 use super::{
-    ABORT, ACROSS, BOOT, CRASH, DRAIN, FAILBACK, FREEZE, FREEZE_THAW, HOOK_FAILURE, MASS, MIGRATE,
-    NODE_DOWN, PRIMARY_UP, RELOCATE, THAW_GUARANTEE,
+    ABORT, ACROSS, BOOT, CRASH, DRAIN, FAILBACK, FREEZE, FREEZE_THAW, HARD_KILL, HOOK_FAILURE,
+    HOTPLUG, IDENTITY, MASS, MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE, RESTART_PAUSE,
+    THAW_GUARANTEE,
 };
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
@@ -39,4 +40,8 @@ pub(super) const ROWS: &[FaultSpec] = &[
     ]),
     clean("clean-hook-failure", HOOK_FAILURE).plan(&["objectives.freezeStall=15s"]),
     clean("clean-thaw-guarantee", THAW_GUARANTEE).plan(&["deadlines.unfreeze=2s"]),
+    clean("clean-identity", IDENTITY),
+    clean("clean-restart-pause", RESTART_PAUSE),
+    clean("clean-hard-kill", HARD_KILL),
+    clean("clean-hotplug", HOTPLUG).simulated_only(),
 ];

@@ -7,6 +7,8 @@ mod environment;
 mod evidence;
 mod freeze;
 mod guest;
+mod hotplug;
+mod lifecycle;
 mod migration;
 mod orchestration;
 mod recipe;
@@ -28,6 +30,10 @@ const CRASH: &str = "recipe.crash-baseline";
 const FREEZE_THAW: &str = "recipe.freeze-thaw";
 const HOOK_FAILURE: &str = "recipe.hook-failure";
 const THAW_GUARANTEE: &str = "recipe.thaw-guarantee";
+const RESTART_PAUSE: &str = "lifecycle.restart-pause";
+const HOTPLUG: &str = "hotplug.persist";
+const IDENTITY: &str = "boot.identity";
+const HARD_KILL: &str = "lifecycle.hard-kill";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -36,6 +42,8 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     orchestration::ROWS,
     guest::ROWS,
     migration::ROWS,
+    lifecycle::ROWS,
+    hotplug::ROWS,
     freeze::ROWS,
     recipe::ROWS,
     environment::ROWS,

@@ -160,11 +160,14 @@ fn info(machine: &Machine) -> String {
         machine.state.machine_id,
         machine.hostname,
     );
-    for disk in &machine.disks {
+    for disk in &machine.disks() {
         text.push_str("disk ");
         text.push_str(&describe(disk).to_string());
         text.push('\n');
     }
+    text.push_str("card eth0 ");
+    text.push_str(&machine.mac);
+    text.push('\n');
     text
 }
 

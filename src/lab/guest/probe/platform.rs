@@ -22,8 +22,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    fn disk(&self, on: &Locator) -> Result<&GuestDisk, OpenError> {
-        let found = self.machine.disks.iter().find(|disk| match on {
+    fn disk(&self, on: &Locator) -> Result<GuestDisk, OpenError> {
+        let found = self.machine.disks().into_iter().find(|disk| match on {
             Locator::Serial(serial) => disk.serial == *serial,
             Locator::Path(path) => path.strip_prefix("/dev/") == Some(disk.name.as_str()),
         });

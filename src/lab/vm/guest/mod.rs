@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::io::DuplexStream;
 
-use crate::lab::guest::Dial;
+use crate::lab::guest::{Dial, GuestDisk};
 use crate::lab::qemu::Machine;
 pub use crate::lab::qemu::{AgentReport, FileSystem};
 
@@ -74,6 +74,12 @@ pub trait Guest: Send + Sync {
 
     /// The safety timer of a freeze ran out; whether the freeze still held, and was ended.
     fn expire(&self, freeze: u64) -> BoxFuture<'_, bool>;
+
+    /// Gives it a further disk. The error says why it did not get it.
+    fn plug(&self, disk: GuestDisk) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Takes the disk of a volume away.
+    fn unplug(&self, volume: String) -> BoxFuture<'_, ()>;
 
     /// The machine, if it is real: only such a one is moved by its hypervisor.
     fn real(&self) -> Option<&Arc<Machine>> {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use tokio::io::DuplexStream;
 
 use super::{AgentReport, Guest};
-use crate::lab::guest::Dial;
+use crate::lab::guest::{Dial, GuestDisk};
 use crate::lab::qemu::Machine;
 
 impl Guest for Arc<Machine> {
@@ -81,6 +81,15 @@ impl Guest for Arc<Machine> {
 
     fn expire(&self, freeze: u64) -> BoxFuture<'_, bool> {
         self.as_ref().expire(freeze).boxed()
+    }
+
+    fn plug(&self, _: GuestDisk) -> BoxFuture<'_, Result<(), String>> {
+        let why = "this lab plugs disks into simulated guests only";
+        ready(Err(why.to_owned())).boxed()
+    }
+
+    fn unplug(&self, _: String) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
     }
 
     fn real(&self) -> Option<&Self> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::DuplexStream;
 
 use super::{AgentReport, FileSystem, Guest};
-use crate::lab::guest::{Dial, Guest as Simulated, KERNEL};
+use crate::lab::guest::{Dial, Guest as Simulated, GuestDisk, KERNEL};
 
 /// Version of the agent that simulated guests carry.
 const AGENT: &str = "9.2.0";
@@ -105,6 +105,15 @@ impl Guest for Arc<Simulated> {
         let guest = Self::clone(self);
         let thawed = tokio::task::spawn_blocking(move || guest.freezer().thaw());
         async move { thawed.await.map_err(|error| error.to_string()) }.boxed()
+    }
+
+    fn plug(&self, disk: GuestDisk) -> BoxFuture<'_, Result<(), String>> {
+        ready(self.as_ref().plug(&disk)).boxed()
+    }
+
+    fn unplug(&self, volume: String) -> BoxFuture<'_, ()> {
+        self.as_ref().unplug(&volume);
+        ready(()).boxed()
     }
 
     fn expire(&self, freeze: u64) -> BoxFuture<'_, bool> {

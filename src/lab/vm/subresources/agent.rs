@@ -19,6 +19,7 @@ use crate::lab::vm::condition::{self, Condition, Times};
 use crate::lab::vm::domain::Domain;
 use crate::lab::vm::guest::{AgentReport, FileSystem, Guest};
 use crate::lab::vm::keys::{VM, VMI, phase};
+use crate::lab::vm::site::Ctx;
 use crate::lab::vm::{node, quiesce, vmi};
 
 const SINGULAR: &str = "virtualmachineinstance.kubevirt.io";
@@ -82,11 +83,11 @@ async fn pause(call: &Call<'_>) -> Result<(), ApiError> {
     if dry(call.options()?) {
         return Ok(());
     }
-    guest
-        .pause(true)
-        .await
-        .map_err(|why| handler_refused(&why))?;
     let ctx = call.ctx;
+    if !ctx.board.armed(Fault::PauseSwallowed) {
+        let paused = guest.pause(true).await;
+        paused.map_err(|why| handler_refused(&why))?;
+    }
     ctx.event(
         &vmi,
         "Normal",
@@ -110,7 +111,7 @@ async fn pause(call: &Call<'_>) -> Result<(), ApiError> {
 }
 
 async fn unpause(call: &Call<'_>) -> Result<(), ApiError> {
-    let (vmi, _, guest) = running(call)?;
+    let (vmi, domain, guest) = running(call)?;
     let vm = call.ctx.store.get(VM, call.namespace, call.name);
     if vm.is_some_and(|vm| vm.pointer("/status/snapshotInProgress").is_some()) {
         return Err(conflict(call, "VM snapshot is in progress"));
@@ -121,11 +122,10 @@ async fn unpause(call: &Call<'_>) -> Result<(), ApiError> {
     if dry(call.options()?) {
         return Ok(());
     }
-    guest
-        .pause(false)
+    let ctx = call.ctx;
+    resume(ctx, &domain, guest)
         .await
         .map_err(|why| handler_refused(&why))?;
-    let ctx = call.ctx;
     ctx.event(
         &vmi,
         "Normal",
@@ -134,6 +134,29 @@ async fn unpause(call: &Call<'_>) -> Result<(), ApiError> {
         HANDLER,
     );
     vmi::modify(ctx, &vmi, |vmi| condition::remove(vmi, "Paused"))?;
+    Ok(())
+}
+
+/// Lets a paused guest go on: late or as another boot, if such a fault is planted.
+async fn resume(ctx: &Ctx, domain: &Arc<Domain>, guest: Arc<dyn Guest>) -> Result<(), String> {
+    let Some(ms) = ctx.board.param(Fault::UnpauseLate, "ms") else {
+        guest.pause(false).await?;
+        if ctx.board.armed(Fault::ResetForUnpause) {
+            node::reboot(ctx, domain, true);
+        }
+        return Ok(());
+    };
+    let late = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    let site = Arc::clone(ctx);
+    ctx.tracker.spawn(async move {
+        tokio::select! {
+            () = site.token.cancelled() => return,
+            () = site.clock.pass(site.clock.lab(late)) => {}
+        }
+        if let Err(error) = guest.pause(false).await {
+            tracing::debug!(%error, "a guest does not go on");
+        }
+    });
     Ok(())
 }
 
@@ -218,7 +241,7 @@ fn soft_reboot(call: &Call<'_>) -> Result<(), ApiError> {
     let text = "VirtualMachineInstance soft rebooted";
     call.ctx
         .event(&vmi, "Normal", "SoftRebooted", text, HANDLER);
-    if guest.reacts() {
+    if guest.reacts() && !call.ctx.board.armed(Fault::SoftRebootSwallowed) {
         node::reboot(call.ctx, &domain, false);
     }
     Ok(())

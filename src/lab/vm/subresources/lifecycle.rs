@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::reply;
 use crate::lab::api::{ApiError, Body, Part, meta};
+use crate::lab::faults::Fault;
 use crate::lab::vm::condition;
 use crate::lab::vm::keys::{
-    MIGRATION_FINALIZER, PVC, VM, VMI, VMIM, is_final, items, phase, run_strategy,
+    MIGRATION_FINALIZER, PVC, VM, VMI, VMIM, claim_of, is_final, items, phase, run_strategy,
 };
 use crate::lab::vm::site::Ctx;
 use crate::lab::vm::webhooks;
@@ -254,8 +255,8 @@ fn migrate(call: &Call<'_>) -> Result<u16, ApiError> {
     Ok(202)
 }
 
-/// Declarative hotplug: the VM's template gets the volume, and the running guest is told that it
-/// needs a restart.
+/// Declarative hotplug: the VM's template gets the volume, marked as hotpluggable whether or not the
+/// caller said so, and virt-controller brings it to the running guest.
 fn add_volume(call: &Call<'_>) -> Result<u16, ApiError> {
     let options = call.options()?;
     requires(options)?;
@@ -275,15 +276,39 @@ fn add_volume(call: &Call<'_>) -> Result<u16, ApiError> {
         return Ok(202);
     }
     let mut volume = options["volumeSource"].clone();
+    for source in ["dataVolume", "persistentVolumeClaim"] {
+        if volume[source].is_object() {
+            volume[source]["hotpluggable"] = json!(true);
+        }
+    }
+    if let Some(source) = same_source(&vm, &volume) {
+        let why = format!("Unable to add volume source [{source}] because it already exists");
+        return Err(call.conflict(&why));
+    }
     volume["name"] = name.clone();
     let mut disk = options["disk"].clone();
     disk["name"] = name.clone();
-    call.patch(Part::Object, |vm| {
-        let spec = &mut vm["spec"]["template"]["spec"];
+    let add = |spec: &mut Value| {
         push(&mut spec["volumes"], &volume);
         push(&mut spec["domain"]["devices"]["disks"], &disk);
-    })?;
+    };
+    if call.ctx.board.armed(Fault::PlugForgotten) {
+        // As vmi/addvolume did: the VM does not know of it.
+        let (namespace, name) = (call.namespace, call.name);
+        let store = &call.ctx.store;
+        store.modify(VMI, namespace, name, Part::Any, |vmi| add(&mut vmi["spec"]))?;
+        return Ok(202);
+    }
+    call.patch(Part::Object, |vm| add(&mut vm["spec"]["template"]["spec"]))?;
     Ok(202)
+}
+
+/// The claim of a volume source, if the VM has it already.
+fn same_source<'a>(vm: &Value, volume: &'a Value) -> Option<&'a str> {
+    let claim = claim_of(volume)?;
+    let mut all = items(vm, "/spec/template/spec/volumes").iter();
+    all.any(|known| claim_of(known) == Some(claim))
+        .then_some(claim)
 }
 
 /// What every addvolume must say.

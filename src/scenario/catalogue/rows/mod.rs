@@ -4,6 +4,8 @@ use super::Spec;
 
 mod boot;
 mod failover;
+mod hotplug;
+mod lifecycle;
 mod migrate;
 mod recipe;
 mod relocate;
@@ -11,8 +13,10 @@ mod relocate;
 /// All rows by family, in the order in which a reader should meet them.
 pub(super) const ALL: &[&[Spec]] = &[
     boot::ROWS,
+    lifecycle::ROWS,
     relocate::ROWS,
     failover::ROWS,
     migrate::ROWS,
     recipe::ROWS,
+    hotplug::ROWS,
 ];

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 
 use crate::cluster::Deadline;
 use crate::guest::GuestError;
-use crate::history::event::Fact;
 use crate::probe::host::{ProbeError, Prober};
 use crate::scenario::member::Member;
 use crate::scenario::step::probe;
@@ -45,19 +44,13 @@ pub(super) async fn arrived(world: &World, member: &Member, prober: &Prober) -> 
     }
 }
 
-async fn stranger(
+/// Records who answers where the member's guest should be.
+pub(in crate::scenario::step) async fn stranger(
     world: &World,
     member: &Member,
     prober: &Prober,
     deadline: &Deadline,
 ) -> anyhow::Result<()> {
     let (facts, host) = prober.who(&world.binary, deadline).await?;
-    let guest = Fact::Guest {
-        site: member.site,
-        host_key: host.fingerprint,
-        host_key_pinned: host.pinned,
-        machine_id: facts.machine_id,
-        boot_id: facts.boot_id,
-    };
-    member.tell(world, guest).await
+    probe::seen(world, member, &host, facts.machine_id, facts.boot_id).await
 }

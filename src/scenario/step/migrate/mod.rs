@@ -24,6 +24,7 @@ use crate::scenario::world::World;
 use crate::workload::fit_name;
 
 pub(super) use abort::abort;
+pub(super) use arrive::stranger;
 pub(in crate::scenario) use drain::drain;
 pub(in crate::scenario) use mass::mass;
 
@@ -185,7 +186,14 @@ async fn ended(
     }
     arrive::arrived(world, member, prober)
         .await
-        .context("the guest after its move")
+        .context("the guest after its move")?;
+    let disk = member.plugged.as_deref();
+    match disk.and_then(|disk| Some((disk, disk.loader.as_ref()?))) {
+        Some((disk, prober)) => arrive::arrived(world, disk, prober)
+            .await
+            .context("the disk that was plugged, after the move"),
+        None => Ok(()),
+    }
 }
 
 async fn tell(world: &World, member: &Member, migration: MigrationFact) -> anyhow::Result<()> {

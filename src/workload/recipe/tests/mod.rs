@@ -7,9 +7,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::workload::Embedded;
 
 mod conditions;
 mod expansion;
+mod explanations;
 
 /// A Recipe that freezes, captures and thaws, and checks after the restore.
 fn quiesce() -> Value {

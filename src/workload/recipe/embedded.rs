@@ -1,0 +1,14 @@
+//! The Recipes that virtproof brings along.
+
+use crate::workload::Embedded;
+
+macro_rules! embed {
+    ($($name:literal),* $(,)?) => {
+        &[$(Embedded { name: $name, text: include_str!(concat!("../../../recipes/", $name, ".yaml")) }),*]
+    };
+}
+
+/// The Recipes that virtproof brings along, by name.
+pub const fn embedded() -> &'static [Embedded] {
+    embed!["vm-no-hooks", "vm-quiesce"]
+}
