@@ -30,7 +30,7 @@ async fn ready(rig: &mut Rig, names: &[&str]) {
         rig.create(VM, machine(name, "Always", &fedora()));
     }
     for name in names {
-        rig.ready(name).await;
+        rig.agent(name).await;
     }
 }
 
