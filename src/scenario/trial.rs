@@ -185,8 +185,8 @@ impl Trial {
             Step::PowerOff => step::power_off(world, &self.scope, &mut well).await,
             Step::Fence => step::fence(world, &mut well).await,
             Step::Unfence => step::unfence(world, &well).await,
-            Step::Drain => step::drain(world, &well).await,
-            Step::MigrateAll => step::mass(world, &mut well, &name).await,
+            Step::Drain => Box::pin(step::drain(world, &well)).await,
+            Step::MigrateAll => Box::pin(step::mass(world, &mut well, &name)).await,
             _ => Ok(()),
         };
         self.members = well;

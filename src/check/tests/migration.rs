@@ -394,11 +394,9 @@ fn each_harm_of_a_spoiled_migration_is_m2() {
     ];
     for (what, harm) in harms {
         let mut kit = spoiled(Spoil::KillTarget);
-        let mut seen = false;
-        for (.., fact) in kit.facts.iter_mut() {
+        for (at, _, fact) in &mut kit.facts {
             // The look before stays as it was.
-            let before = matches!(fact, Fact::Vm { .. }) && !std::mem::replace(&mut seen, true);
-            if !before {
+            if *at > PAUSE {
                 harm(fact);
             }
         }

@@ -30,7 +30,7 @@ async fn ready(rig: &mut Rig, names: &[&str]) {
         rig.create(VM, machine(name, "Always", &fedora()));
     }
     for name in names {
-        rig.ready(name).await;
+        rig.agent(name).await;
     }
 }
 
@@ -50,7 +50,7 @@ fn messages(rig: &Rig, about: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn no_more_than_two_leave_a_node_at_once_and_the_others_have_their_turn() {
-    let mut rig = Rig::new().await;
+    let rig = Rig::new().await;
     let names = ["a", "b", "c", "d"];
     for name in names {
         let mut vm = machine(name, "Always", &fedora());
