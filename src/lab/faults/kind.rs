@@ -179,6 +179,14 @@ pub enum Fault {
     TwoLaunchers,
     /// The target of a migration lacks what the source held in its cache.
     DirtyCacheLost,
+    /// A restore says that it is complete and leaves every volume as it is.
+    RestoreIsNoOp,
+    /// A volume that is made from a snapshot lacks one write that the snapshot holds.
+    RestoreLosesWrite,
+    /// A volume that is made from a snapshot shares its blocks with the snapshot's source.
+    CloneSharesBlocks,
+    /// The replica of a restored volume holds what was replicated before the restore.
+    ReplicaOfDiscarded,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

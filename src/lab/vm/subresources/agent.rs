@@ -157,7 +157,7 @@ fn no_agent(command: &str) -> String {
     failed(command, why)
 }
 
-async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
+pub(super) async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (vmi, domain, guest) = running(call)?;
     let timeout = match &call.body {
         Ok(body) => &body["unfreezeTimeout"],
@@ -263,7 +263,7 @@ async fn hold(
     Ok(())
 }
 
-async fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
+pub(super) async fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (_, domain, guest) = running(call)?;
     if call.ctx.board.armed(Fault::ThawSwallowed) {
         return Ok(());

@@ -1,3 +1,4 @@
+mod snapshots;
 mod strikes;
 
 use std::time::Duration;
