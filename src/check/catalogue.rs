@@ -3,8 +3,9 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, identity, isolation,
-    migration, order, outcome, protection, reprotection, residue, rpo, rto, second, split, stale,
+    cold, cut, damage, discarded, durability, fence, fidelity, freeze, honesty, identity,
+    isolation, migration, order, outcome, protection, reprotection, residue, rpo, rto, second,
+    split, stale,
 };
 
 /// What a check gives its word on.
@@ -214,6 +215,27 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "The guest was thawed before it would have thawed by itself, and its file systems stood still for no longer than allowed.",
         "Known to within a token interval; a guest whose power is cut while it is frozen needs no thaw.",
         freeze::thaw,
+    ),
+    subject(
+        "C1",
+        "what was restored is the cut",
+        "Every write acknowledged before the cut was asked for is there, and nothing that was issued after it had been taken.",
+        "Writes under way while the cut was taken may be there or not; needs writes before and after it.",
+        cut::rollback,
+    ),
+    subject(
+        "C2",
+        "a clone and its source are independent",
+        "Both were written to after the clone was made, each holds its own writes, and neither holds a write of the other.",
+        "Sharing that shows on no written cell is not seen.",
+        cut::apart,
+    ),
+    subject(
+        "C3",
+        "the cut is as consistent as it claims",
+        "Each volume is a prefix; all of them together where one instant is claimed, those with file systems where quiescing is; quiesced file systems were clean before any mount; what is said of the agent is what the agent showed.",
+        "Order across volumes that nobody claims is measured and not judged.",
+        cut::claims,
     ),
     subject(
         "O1",

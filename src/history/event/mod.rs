@@ -7,9 +7,11 @@ use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
 
 mod basic;
+mod cut;
 mod live;
 mod parts;
 pub use basic::{Outcome, Site};
+pub use cut::{CutClaims, CutFact, CutState, CutVolume, RestoreFact};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
 pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
@@ -310,6 +312,9 @@ pub enum Fact {
         /// trial's `zero_loss`: a planned move back after an unplanned failover.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zero_loss: Option<bool>,
+        /// The cut that the volumes were made from, if they were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<String>,
         /// Per volume.
         volumes: Vec<ScanFact>,
     },
@@ -395,6 +400,20 @@ pub enum Fact {
         /// Which.
         capture: CaptureFact,
     },
+    /// A point in time of the VM's volumes that is kept, and what is said of it.
+    Cut {
+        /// Where.
+        site: Site,
+        /// Which, and how far it is.
+        cut: CutFact,
+    },
+    /// The VM's volumes are about to be put back to a cut, or were.
+    Restore {
+        /// Where.
+        site: Site,
+        /// To which.
+        restore: RestoreFact,
+    },
     /// What was seen of the file system on a data volume.
     FileSystem {
         /// Where.
@@ -448,6 +467,8 @@ impl Fact {
                 | Self::Migration { .. }
                 | Self::Freeze { .. }
                 | Self::Capture { .. }
+                | Self::Cut { .. }
+                | Self::Restore { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }
         )
