@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
@@ -20,6 +20,7 @@ const PAGES: [&str; 13] = [
     "docs/real-guests.md",
     "docs/selftest.md",
     "docs/simulation.md",
+    "docs/snapshots.md",
     "docs/templates.md",
 ];
 

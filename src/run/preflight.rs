@@ -13,11 +13,14 @@ use crate::cluster::crd::kubevirt::{
 };
 use crate::cluster::crd::replication::{VolumeReplication, VolumeReplicationClass};
 use crate::cluster::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass};
+use crate::cluster::crd::vmsnapshot::{
+    VirtualMachineClone, VirtualMachineRestore, VirtualMachineSnapshot,
+};
 use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
 use crate::history::event::{Fact, Site};
 use crate::plan::Plan;
 use crate::plan::model::{Driver, Fencing, Workload};
-use crate::scenario::catalogue::{Need, select};
+use crate::scenario::catalogue::{Need, Step, select};
 use crate::workload::Rendered;
 
 /// One question and its answer.
@@ -95,11 +98,20 @@ async fn kinds(
     if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
         needed.push(NetworkFence::KIND);
     }
-    if plan.protection().volume_snapshot_class.is_some() {
+    if plan.protection().volume_snapshot_class.is_some() || does(plan, &[Step::ReadCut]) {
         needed.push(VolumeSnapshot::KIND);
     }
     if migrates(plan) {
         needed.push(VirtualMachineInstanceMigration::KIND);
+    }
+    if does(plan, &[Step::Snapshot]) {
+        needed.push(VirtualMachineSnapshot::KIND);
+    }
+    if does(plan, &[Step::Restore]) {
+        needed.push(VirtualMachineRestore::KIND);
+    }
+    if does(plan, &[Step::Clone]) {
+        needed.push(VirtualMachineClone::KIND);
     }
     for kind in needed {
         let answer = cluster
@@ -131,6 +143,13 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
         let answer = storage_class(cluster, &class).await.map(drop);
         found.put(format!("has StorageClass {class}"), answer);
     }
+}
+
+/// Whether a scenario of the plan does any of these steps.
+fn does(plan: &Plan, steps: &[Step]) -> bool {
+    let chosen = select(plan.patterns()).unwrap_or_default();
+    let mut done = chosen.iter().flat_map(|spec| spec.steps);
+    done.any(|step| steps.contains(step))
 }
 
 /// Whether a scenario of the plan live-migrates VMs.
@@ -278,6 +297,26 @@ fn asks(plan: &Plan) -> Vec<Ask> {
     );
     if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
         want("csiaddons.openshift.io", "networkfences", own);
+    }
+    if does(plan, &[Step::Snapshot, Step::Clone]) {
+        let group = "subresources.kubevirt.io";
+        want(group, "virtualmachineinstances/guestosinfo", &["get"]);
+        let own: &[&str] = &["get", "list", "watch", "create", "delete"];
+        if does(plan, &[Step::Snapshot]) {
+            let contents = "virtualmachinesnapshotcontents";
+            want("snapshot.kubevirt.io", "virtualmachinesnapshots", own);
+            want("snapshot.kubevirt.io", contents, &["get"]);
+        }
+        if does(plan, &[Step::Restore]) {
+            want("snapshot.kubevirt.io", "virtualmachinerestores", own);
+        }
+        if does(plan, &[Step::Clone]) {
+            want("clone.kubevirt.io", "virtualmachineclones", own);
+        }
+        if does(plan, &[Step::ReadCut]) {
+            let watched: &[&str] = &["get", "list", "watch"];
+            want("snapshot.storage.k8s.io", "volumesnapshots", watched);
+        }
     }
     if plan.protection().volume_snapshot_class.is_some() {
         let own: &[&str] = &["get", "list", "watch", "create", "delete"];

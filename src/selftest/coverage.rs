@@ -47,10 +47,7 @@ impl std::fmt::Display for Gap {
 
 /// The checks that scenarios name.
 pub fn scenario_checks() -> BTreeSet<&'static str> {
-    scenarios()
-        .flat_map(|spec| spec.checks)
-        .copied()
-        .collect()
+    scenarios().flat_map(|spec| spec.checks).copied().collect()
 }
 
 /// What is missing, given the checks that exist.

@@ -1,6 +1,8 @@
 //! The steps, each in a file of its own kind, and the one place that says which is which.
 
 mod boot;
+mod copies;
+mod cut;
 mod freeze;
 mod look;
 mod migrate;
@@ -12,6 +14,7 @@ mod reprotect;
 mod second;
 mod shape;
 mod shared;
+mod twin;
 
 use std::pin::Pin;
 
@@ -54,6 +57,14 @@ pub(super) fn run<'a>(
         Step::Thaw => Box::pin(freeze::thaw(world, member)),
         Step::Look => Box::pin(look::look(world, member)),
         Step::ReadBack => Box::pin(probe::read_back(world, member)),
+        Step::Snapshot => Box::pin(cut::snapshot(world, member)),
+        Step::ReadCut => Box::pin(copies::read_cut(world, member)),
+        Step::Release => Box::pin(cut::release(world, member)),
+        Step::Restore => Box::pin(cut::restore(world, member)),
+        Step::Clone => Box::pin(twin::clone(world, member)),
+        Step::ReadClone => Box::pin(twin::read(world, member)),
+        Step::ServeClone => Box::pin(twin::serve(world, member)),
+        Step::Succeed => Box::pin(twin::succeed(world, member)),
         Step::Serve => Box::pin(probe::serve(world, member)),
         Step::Reprotect => Box::pin(reprotect::reprotect(world, member)),
         Step::Return => Box::pin(boot::come_back(world, member)),

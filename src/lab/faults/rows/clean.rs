@@ -1,6 +1,9 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
-use super::{BOOT, CRASH, FAILBACK, FREEZE, MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE};
+use super::{
+    BOOT, CHAIN, CLONE, CRASH, FAILBACK, FREEZE, MIGRATE, MULTI_DISK, NODE_DOWN, PRIMARY_UP,
+    RELOCATE, RESTORE, THEN_FAILOVER,
+};
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
 const fn clean(name: &'static str, scenario: &'static str) -> FaultSpec {
@@ -24,4 +27,9 @@ pub(super) const ROWS: &[FaultSpec] = &[
         "workloads.0.parameters.dataSize=300Mi",
     ]),
     clean("clean-crash-baseline", CRASH),
+    clean("clean-snapshot-restore", RESTORE),
+    clean("clean-snapshot-multi-disk", MULTI_DISK),
+    clean("clean-snapshot-chain", CHAIN),
+    clean("clean-snapshot-then-failover", THEN_FAILOVER),
+    clean("clean-clone", CLONE),
 ];

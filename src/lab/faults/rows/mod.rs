@@ -9,6 +9,7 @@ mod freeze;
 mod guest;
 mod migration;
 mod orchestration;
+mod snapshot;
 mod storage;
 mod unreachable;
 
@@ -20,6 +21,11 @@ const FAILBACK: &str = "failback.resync";
 const MIGRATE: &str = "migrate.under-load";
 const FREEZE: &str = "recipe.freeze-covers-replica";
 const CRASH: &str = "recipe.crash-baseline";
+const RESTORE: &str = "snapshot.restore";
+const MULTI_DISK: &str = "snapshot.multi-disk";
+const CHAIN: &str = "snapshot.chain";
+const THEN_FAILOVER: &str = "snapshot.then-failover";
+const CLONE: &str = "clone.independent";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -29,6 +35,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     guest::ROWS,
     migration::ROWS,
     freeze::ROWS,
+    snapshot::ROWS,
     environment::ROWS,
     evidence::ROWS,
     unreachable::ROWS,

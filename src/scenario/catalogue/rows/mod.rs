@@ -3,10 +3,12 @@
 use super::Spec;
 
 mod boot;
+mod clone;
 mod failover;
 mod migrate;
 mod recipe;
 mod relocate;
+mod snapshot;
 
 /// All rows by family, in the order in which a reader should meet them.
 pub(super) const ALL: &[&[Spec]] = &[
@@ -15,4 +17,6 @@ pub(super) const ALL: &[&[Spec]] = &[
     failover::ROWS,
     migrate::ROWS,
     recipe::ROWS,
+    snapshot::ROWS,
+    clone::ROWS,
 ];
