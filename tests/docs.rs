@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 19] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
@@ -25,6 +25,7 @@ const PAGES: [&str; 18] = [
     "docs/recipes.md",
     "docs/selftest.md",
     "docs/simulation.md",
+    "docs/snapshots.md",
     "docs/templates.md",
 ];
 

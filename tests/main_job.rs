@@ -33,7 +33,8 @@ fn the_lab_run_passes_and_keeps_its_evidence() {
     let before = read(&out, "verdicts.json");
     let verdicts: Verdicts = serde_json::from_str(&before).expect("verdicts");
     assert_eq!(verdicts.overall, Status::Pass);
-    for spec in catalogue() {
+    let in_plan = |id: &str| virtproof::plan::LAB.contains(&format!("  - {id}\n"));
+    for spec in catalogue().filter(|spec| in_plan(spec.id)) {
         for check in spec.checks {
             let judged = verdicts
                 .verdicts

@@ -158,7 +158,8 @@ impl<'a> Case<'a> {
     /// The probe runs in this subject's guest in this trial, in order. Readers of clones run in
     /// another guest.
     pub(super) fn incarnations(&self) -> impl Iterator<Item = &'a Incarnation> + use<'a, '_> {
-        let reads_a_clone = |name: &str| self.clones().any(|clone| clone.reader == name);
+        let reads_a_clone =
+            |name: &str| self.read(ReadVia::Clone).any(|clone| clone.reader == name);
         self.history.incarnations.iter().filter(move |incarnation| {
             self.is_mine(incarnation.trial.as_deref(), incarnation.subject.as_deref())
                 && !reads_a_clone(&incarnation.name)
@@ -170,9 +171,16 @@ impl<'a> Case<'a> {
         self.read(ReadVia::Guest)
     }
 
-    /// Those by another guest through clones of its volumes.
+    /// Those by another guest through clones of its volumes that nobody wrote to meanwhile.
     pub(super) fn clones(&self) -> impl Iterator<Item = &'a Scan> + use<'a, '_> {
-        self.read(ReadVia::Clone)
+        self.read(ReadVia::Clone).filter(|scan| scan.cut.is_none())
+    }
+
+    /// The read-backs of what was made from a cut of this subject, by whomever, in order.
+    pub(super) fn cut_scans(&self) -> impl Iterator<Item = &'a Scan> + use<'a, '_> {
+        self.history.scans.iter().filter(|scan| {
+            scan.cut.is_some() && self.is_mine(scan.trial.as_deref(), scan.subject.as_deref())
+        })
     }
 
     fn read(&self, via: ReadVia) -> impl Iterator<Item = &'a Scan> + use<'a, '_> {

@@ -3,7 +3,7 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, damage, discarded, durability, fence, fidelity, freeze, honesty, hooks, hotplug,
+    cold, cut, damage, discarded, durability, fence, fidelity, freeze, honesty, hooks, hotplug,
     identity, inside, isolation, lifecycle, migration, order, outcome, protection, reprotection,
     residue, rpo, rto, second, split, stale,
 };
@@ -266,6 +266,27 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "A hook that failed, or found nothing to work on, stopped its workflow or let it go on as the Recipe declares, and what stopped was not called a success.",
         "A hook's exit code says nothing of the guest; A1 to A4 do.",
         hooks::check,
+    ),
+    subject(
+        "C1",
+        "what was restored is the cut",
+        "Every write acknowledged before the cut was asked for is there, and nothing that was issued after it had been taken.",
+        "Writes under way while the cut was taken may be there or not; needs writes before and after it.",
+        cut::rollback,
+    ),
+    subject(
+        "C2",
+        "a clone and its source are independent",
+        "Both were written to after the clone was made, each holds its own writes, and neither holds a write of the other.",
+        "Sharing that shows on no written cell is not seen.",
+        cut::apart,
+    ),
+    subject(
+        "C3",
+        "the cut is as consistent as it claims",
+        "Each volume is a prefix; all of them together where one instant is claimed, those with file systems where quiescing is; quiesced file systems were clean before any mount; what is said of the agent is what the agent showed.",
+        "Order across volumes that nobody claims is measured and not judged.",
+        cut::claims,
     ),
     subject(
         "O1",

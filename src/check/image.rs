@@ -191,9 +191,12 @@ impl<'a> Image<'a> {
     /// Finds the cells that went back to before the last read-back on which the load was built, and
     /// those that hold what came after it on a line that had been given up.
     fn revert(&mut self, history: &History) {
+        // A clone goes on from what was read of it, everything else from the guest's own read-backs.
+        let own = self.scan.via == ReadVia::Guest;
         let base = history.scans.iter().rfind(|base| {
             base.subject == self.scan.subject
-                && base.via == ReadVia::Guest
+                && base.via == self.scan.via
+                && (own || base.cut == self.scan.cut)
                 && base.seq < self.load.seq
                 && !self.older.is_empty()
         });
@@ -337,6 +340,31 @@ impl<'a> Image<'a> {
                 own.max_by_key(|write| write.rank)
             })
             .collect()
+    }
+
+    /// A moment after which the write of the load that a cell holds was issued: its writer had a token
+    /// by then, and a number of ranks was durable.
+    pub(super) fn since(&self, state: &CellState) -> Option<u64> {
+        let CellState::Ok {
+            incarnation,
+            dep,
+            token,
+            ..
+        } = *state
+        else {
+            return None;
+        };
+        if incarnation != self.load.number {
+            return None;
+        }
+        let acks = &self.load.acks;
+        let ranked = acks
+            .batches()
+            .partition_point(|batch| batch.first_rank <= dep)
+            .checked_sub(1)
+            .and_then(|at| acks.bracket(at))
+            .map_or(0, |bracket| bracket.low);
+        Some(acks.sent(token).max(ranked))
     }
 
     /// The slot of a cell of the log or hot region.

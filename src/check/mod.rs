@@ -16,6 +16,7 @@ use verdict::{Status, Verdict};
 mod case;
 mod catalogue;
 mod cold;
+mod cut;
 mod damage;
 mod discarded;
 mod durability;

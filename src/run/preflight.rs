@@ -13,6 +13,9 @@ use crate::cluster::crd::kubevirt::{
 };
 use crate::cluster::crd::replication::{VolumeReplication, VolumeReplicationClass};
 use crate::cluster::crd::snapshot::{VolumeSnapshot, VolumeSnapshotClass};
+use crate::cluster::crd::vmsnapshot::{
+    VirtualMachineClone, VirtualMachineRestore, VirtualMachineSnapshot,
+};
 use crate::cluster::{Ask, Cluster, Error, Kind, ObjRef, Sites, Typed as _};
 use crate::history::event::{Fact, Site};
 use crate::plan::Plan;
@@ -95,11 +98,20 @@ async fn kinds(
     if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
         needed.push(NetworkFence::KIND);
     }
-    if plan.protection().volume_snapshot_class.is_some() {
+    if plan.protection().volume_snapshot_class.is_some() || does(plan, &[Step::ReadCut]) {
         needed.push(VolumeSnapshot::KIND);
     }
     if needs(plan, Need::LiveMigration) {
         needed.push(VirtualMachineInstanceMigration::KIND);
+    }
+    if does(plan, &[Step::Snapshot]) {
+        needed.push(VirtualMachineSnapshot::KIND);
+    }
+    if does(plan, &[Step::Restore]) {
+        needed.push(VirtualMachineRestore::KIND);
+    }
+    if does(plan, &[Step::Clone]) {
+        needed.push(VirtualMachineClone::KIND);
     }
     for kind in needed {
         let answer = cluster
@@ -139,10 +151,11 @@ fn needs(plan: &Plan, need: Need) -> bool {
     chosen.iter().any(|spec| spec.needs.contains(&need))
 }
 
-/// Whether a scenario of the plan has a step.
-fn does(plan: &Plan, step: Step) -> bool {
+/// Whether a scenario of the plan does any of these steps.
+fn does(plan: &Plan, steps: &[Step]) -> bool {
     let chosen = select(plan.patterns()).unwrap_or_default();
-    chosen.iter().any(|spec| spec.steps.contains(&step))
+    let mut done = chosen.iter().flat_map(|spec| spec.steps);
+    done.any(|step| steps.contains(step))
 }
 
 /// The subresources by which steps give orders to VMs.
@@ -296,10 +309,10 @@ fn asks(plan: &Plan) -> Vec<Ask> {
         // A WebSocket is a GET; since 1.35 it needs the right to create as well.
         want("", "pods/exec", &["get", "create"]);
     }
-    for (_, subresource) in ORDERS.iter().filter(|(step, _)| does(plan, *step)) {
+    for (_, subresource) in ORDERS.iter().filter(|(step, _)| does(plan, &[*step])) {
         want("subresources.kubevirt.io", subresource, &["update"]);
     }
-    if does(plan, Step::Kill) {
+    if does(plan, &[Step::Kill]) {
         want("", "pods", &["get", "list", "watch", "delete"]);
     }
     want(
@@ -314,6 +327,26 @@ fn asks(plan: &Plan) -> Vec<Ask> {
     );
     if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
         want("csiaddons.openshift.io", "networkfences", own);
+    }
+    if does(plan, &[Step::Snapshot, Step::Clone]) {
+        let group = "subresources.kubevirt.io";
+        want(group, "virtualmachineinstances/guestosinfo", &["get"]);
+        let own: &[&str] = &["get", "list", "watch", "create", "delete"];
+        if does(plan, &[Step::Snapshot]) {
+            let contents = "virtualmachinesnapshotcontents";
+            want("snapshot.kubevirt.io", "virtualmachinesnapshots", own);
+            want("snapshot.kubevirt.io", contents, &["get"]);
+        }
+        if does(plan, &[Step::Restore]) {
+            want("snapshot.kubevirt.io", "virtualmachinerestores", own);
+        }
+        if does(plan, &[Step::Clone]) {
+            want("clone.kubevirt.io", "virtualmachineclones", own);
+        }
+        if does(plan, &[Step::ReadCut]) {
+            let watched: &[&str] = &["get", "list", "watch"];
+            want("snapshot.storage.k8s.io", "volumesnapshots", watched);
+        }
     }
     if plan.protection().volume_snapshot_class.is_some() {
         let own: &[&str] = &["get", "list", "watch", "create", "delete"];

@@ -127,9 +127,13 @@ fn chosen(request: &Request) -> Result<Vec<&'static Spec>, RunError> {
 /// What the plan lacks that a scenario needs, and what to do about it.
 fn lacking(plan: &Plan, spec: &Spec) -> Option<String> {
     let unmet = |need: &Need| match need {
-        // Every plan has a driver; whether its objects are there is the preflight's question, and
-        // whether a VMI can be migrated only KubeVirt can say, once it runs.
-        Need::Replication | Need::LiveMigration | Need::Drain | Need::MigrationPolicy => None,
+        // Every plan has a driver; whether its objects are there is the preflight's question, as it is
+        // with KubeVirt's snapshots. Whether a VMI can be migrated only KubeVirt can say, once it runs.
+        Need::Replication
+        | Need::LiveMigration
+        | Need::Drain
+        | Need::MigrationPolicy
+        | Need::Snapshots => None,
         Need::PowerFault => {
             let faults = plan.faults();
             let missing: Vec<_> = [

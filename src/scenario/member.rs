@@ -1,5 +1,7 @@
 //! One VM under test in one trial: what it is, where it is, and what is known of it so far.
 
+mod offshoot;
+
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -13,7 +15,7 @@ use crate::cluster::{
     crd::kubevirt::{VirtualMachine, VirtualMachineInstance},
 };
 use crate::guest::{HostKeyRule, Login, Route};
-use crate::history::event::{Fact, LedgerMode, Site, Stage, VolumeFact};
+use crate::history::event::{CutVolume, Fact, LedgerMode, Site, Stage, VolumeFact};
 use crate::history::recorder::Scope;
 use crate::plan::model::{self, FileSystem, LedgerKind, VolumeMode, Workload};
 use crate::probe::host::{Prober, Reach};
@@ -26,6 +28,7 @@ use crate::workload::{DataDisk, Identity, Instance, Rendered, Root, Subject, fit
 const PLUGGED: &str = "plugged";
 
 /// A probe run of a member, as its events name it.
+#[derive(Clone)]
 pub(super) struct Incarnation {
     /// 16 hex digits.
     pub(super) name: String,
@@ -42,6 +45,17 @@ pub(super) struct Frozen {
     pub(super) storage: Timestamp,
     /// When, on the run's clock.
     pub(super) at: Instant,
+}
+
+/// A point in time of a member's volumes that was taken.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    /// Its name in events and on the cluster.
+    pub(super) name: String,
+    /// How many loads there were.
+    pub(super) loads: usize,
+    /// Its volumes.
+    pub(super) volumes: Vec<CutVolume>,
 }
 
 /// A VM under test.
@@ -87,6 +101,14 @@ pub struct Member {
     run_id: [u8; 16],
     /// A disk that was plugged into its guest, with a ledger and a probe of its own.
     pub(super) plugged: Option<Box<Self>>,
+    /// The points in time that were taken of it, oldest first.
+    pub(super) cuts: Vec<Taken>,
+    /// The one that its volumes were made from, if they were.
+    pub(super) restored: Option<String>,
+    /// Whether it comes up again after something else than an outage, of which no stage is told.
+    pub(super) aside: bool,
+    /// The VM that was cloned from it.
+    pub(super) twin: Option<Box<Self>>,
 }
 
 impl Member {
@@ -152,45 +174,10 @@ impl Member {
             frozen: None,
             run_id: world.run_id,
             plugged: None,
-        })
-    }
-
-    /// Another guest that reads copies of its ledger volumes where it is: `copies` are their claims by
-    /// ordinal. It has a name of its own in the history and shares the member's lane of the undo log,
-    /// so that it is taken away before what it reads.
-    pub(super) fn reader(&self, world: &World, copies: &[String]) -> anyhow::Result<Self> {
-        let name = fit_name(self.name(), "reader");
-        let namespace = &self.subject.namespace;
-        let instance = instance(world, &self.workload, namespace, &name)?;
-        let mut all = world.rendered.iter();
-        let (_, rendered) = all
-            .find(|(workload, _)| workload.name == self.workload.name)
-            .context("the member's template is not among the rendered ones")?;
-        let subject = rendered.reader(&instance, &self.subject.data_disks, copies);
-        let set = Set {
-            namespace: namespace.clone(),
-            vm: subject.vm.clone(),
-            pvcs: subject.claims.clone(),
-        };
-        let scope = Scope {
-            subject: Some(name),
-            ..self.scope.clone()
-        };
-        Ok(Self {
-            scope,
-            owner: self.owner.clone(),
-            workload: self.workload.clone(),
-            subject,
-            set,
-            volumes: Vec::new(),
-            vol_ids: Vec::new(),
-            way: None,
-            captured: Vec::new(),
-            loads: Vec::new(),
-            loader: None,
-            failed: None,
-            plugged: None,
-            ..*self
+            cuts: Vec::new(),
+            restored: None,
+            aside: false,
+            twin: None,
         })
     }
 
@@ -254,14 +241,17 @@ impl Member {
             failed: None,
             run_id,
             plugged: None,
+            cuts: Vec::new(),
+            restored: None,
+            twin: None,
             ..*self
         }
     }
 
-    /// The load incarnations that a read-back of it now is evidence of, oldest first: by name, and as
-    /// they stand in cells.
-    pub(super) fn judged(&self) -> (Vec<String>, Vec<u64>) {
-        let loads = self.loads.iter();
+    /// The load incarnations that a read-back of its first so many loads is evidence of, oldest first: by
+    /// name, and as they stand in cells.
+    pub(super) fn judged(&self, loads: usize) -> (Vec<String>, Vec<u64>) {
+        let loads = self.loads.iter().take(loads);
         loads.map(|load| (load.name.clone(), load.number)).unzip()
     }
 
@@ -279,7 +269,7 @@ impl Member {
     /// Records that a stage of its first recovery closed; a move after it is not what the trial's
     /// outage is about.
     pub(super) async fn stage(&self, world: &World, stage: Stage) -> anyhow::Result<()> {
-        if self.recovered {
+        if self.recovered || self.aside {
             return Ok(());
         }
         self.tell(world, Fact::StageReached { stage }).await
@@ -289,7 +279,8 @@ impl Member {
     pub(super) async fn serves(&mut self, world: &World) -> anyhow::Result<()> {
         self.stage(world, Stage::FirstAck).await?;
         // A guest that was only restarted where it is has its recovery before it.
-        self.recovered = self.has_moved();
+        let aside = std::mem::take(&mut self.aside);
+        self.recovered |= !aside && self.has_moved();
         Ok(())
     }
 

@@ -421,6 +421,7 @@ fn scan(world: &World, leg: usize, (seq, at_ns): (u64, u64)) -> Scan {
         judges: judges.collect(),
         via: ReadVia::Guest,
         zero_loss: Some(world.shape.legs[leg].how.zero_loss()),
+        cut: None,
         volumes: (0u8..)
             .take(world.layouts.len())
             .map(|volume| volume_scan(world, leg, volume))

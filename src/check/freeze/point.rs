@@ -11,7 +11,6 @@ use crate::check::image::{DAMAGED, Image};
 use crate::check::image_after;
 use crate::check::order::rule;
 use crate::check::rpo::between;
-use crate::probe::frame::CellState;
 
 /// A2: the first read-back after the last freeze.
 pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
@@ -118,35 +117,10 @@ fn issued(image: &Image<'_>, volumes: impl Fn(usize) -> bool) -> Option<u64> {
     let mut latest = None;
     for (_, volume) in (image.volumes.iter().enumerate()).filter(|(index, _)| volumes(*index)) {
         for seen in volume.cells {
-            latest = latest.max(since(image, &seen.state));
+            latest = latest.max(image.since(&seen.state));
         }
     }
     latest
-}
-
-/// A moment after which the write of the load that a cell holds was issued: its writer had a token
-/// by then, and a number of ranks was durable.
-fn since(image: &Image<'_>, state: &CellState) -> Option<u64> {
-    let CellState::Ok {
-        incarnation,
-        dep,
-        token,
-        ..
-    } = *state
-    else {
-        return None;
-    };
-    if incarnation != image.load.number {
-        return None;
-    }
-    let acks = &image.load.acks;
-    let batches = acks.batches();
-    let ranked = batches
-        .partition_point(|batch| batch.first_rank <= dep)
-        .checked_sub(1)
-        .and_then(|at| acks.bracket(at))
-        .map_or(0, |bracket| bracket.low);
-    Some(acks.sent(token).max(ranked))
 }
 
 /// A moment before which the first of the acked writes that are not there was durable.
@@ -171,7 +145,7 @@ fn files(image: &Image<'_>, writers: &Writers, frozen: u64) -> Vec<String> {
         .samples;
     for (index, volume) in (image.volumes.iter().enumerate()).filter(|(index, _)| is_file(*index)) {
         for (slot, seen) in volume.cells.iter().enumerate() {
-            if let Some(at) = since(image, &seen.state).filter(|at| *at > frozen) {
+            if let Some(at) = image.since(&seen.state).filter(|at| *at > frozen) {
                 bad.push(format!(
                     "{} holds a write issued after {}, when the file system was frozen",
                     image.spot(index, slot),

@@ -121,6 +121,7 @@ impl Failback {
             judges: vec![format!("{LOAD:016x}"), format!("{LOAD2:016x}")],
             via: ReadVia::Guest,
             zero_loss: self.zero_loss,
+            cut: None,
             volumes: (0u8..2).map(|volume| self.second.scan(volume)).collect(),
         });
         history

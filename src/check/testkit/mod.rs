@@ -243,6 +243,7 @@ impl Kit {
             judges: vec![format!("{LOAD:016x}")],
             via,
             zero_loss: None,
+            cut: None,
             volumes: (0u8..2).map(|volume| self.scan(volume)).collect(),
         }
     }

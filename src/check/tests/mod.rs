@@ -11,6 +11,7 @@ use crate::history::event::{Fact, Outcome, Residue, Site, Stage};
 use crate::history::segment::Record;
 use crate::probe::frame::{CellState, FromGuest};
 
+mod cut;
 mod fence;
 mod freeze;
 mod hooks;

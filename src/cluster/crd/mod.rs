@@ -8,6 +8,7 @@ pub mod kubevirt;
 pub mod meta;
 pub mod replication;
 pub mod snapshot;
+pub mod vmsnapshot;
 
 use super::kind::{Kind, Typed};
 
@@ -84,8 +85,8 @@ const KNOWN: &[Kind] = &[
     cdi::DataVolume::KIND,
     snapshot::VolumeSnapshot::KIND,
     snapshot::VolumeSnapshotClass::KIND,
-    snapshot::VirtualMachineSnapshot::KIND,
-    snapshot::VirtualMachineRestore::KIND,
+    vmsnapshot::VirtualMachineSnapshot::KIND,
+    vmsnapshot::VirtualMachineRestore::KIND,
     replication::VolumeReplication::KIND,
     replication::VolumeReplicationClass::KIND,
     csiaddons::NetworkFence::KIND,

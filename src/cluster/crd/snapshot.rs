@@ -1,10 +1,9 @@
-//! Snapshots: `snapshot.storage.k8s.io/v1` and `snapshot.kubevirt.io/v1beta1`.
+//! Snapshots of claims: `snapshot.storage.k8s.io/v1`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::meta::Condition;
 use super::resource;
 
 resource! {
@@ -100,54 +99,4 @@ mod tests {
             "bound to c, taken at 2026-01-02T03:04:05Z, readyToUse is false; its last error: busy"
         );
     }
-}
-
-resource! {
-    /// A snapshot of a whole VM.
-    VirtualMachineSnapshot {
-        "snapshot.kubevirt.io" / "v1beta1", "virtualmachinesnapshots", namespaced
-    } {
-        /// What is wanted.
-        spec: Value,
-        /// What is.
-        status: VirtualMachineSnapshotStatus,
-    }
-}
-
-/// How a VM snapshot fares.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct VirtualMachineSnapshotStatus {
-    /// `InProgress`, `Succeeded`, `Failed`, `Deleting`, `Unknown`.
-    pub phase: String,
-    /// Whether it can be restored.
-    pub ready_to_use: Option<bool>,
-    /// `Online`, `GuestAgent`, `NoGuestAgent`, `QuiesceTimeout`, `Paused`, …
-    pub indications: Vec<String>,
-    /// The last error.
-    pub error: Option<Value>,
-    /// Conditions.
-    pub conditions: Vec<Condition>,
-}
-
-resource! {
-    /// A restore of a whole VM.
-    VirtualMachineRestore {
-        "snapshot.kubevirt.io" / "v1beta1", "virtualmachinerestores", namespaced
-    } {
-        /// What is wanted.
-        spec: Value,
-        /// What is.
-        status: VirtualMachineRestoreStatus,
-    }
-}
-
-/// How a restore fares.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct VirtualMachineRestoreStatus {
-    /// Whether it is done.
-    pub complete: Option<bool>,
-    /// Conditions.
-    pub conditions: Vec<Condition>,
 }

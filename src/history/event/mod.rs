@@ -7,6 +7,7 @@ use crate::probe::frame::{Identity, Opened};
 use crate::probe::layout::Layout;
 
 mod basic;
+mod cut;
 mod evict;
 mod hotplug;
 mod inside;
@@ -16,6 +17,7 @@ mod parts;
 mod phase;
 mod recipe;
 pub use basic::{Outcome, Site};
+pub use cut::{CutClaims, CutFact, CutState, CutVolume, RestoreFact};
 pub use evict::{EvictionFact, Spoil};
 pub use hotplug::HotplugFact;
 pub use inside::{InsideDisk, InsideFact};
@@ -341,6 +343,9 @@ pub enum Fact {
         /// trial's `zero_loss`: a planned move back after an unplanned failover.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zero_loss: Option<bool>,
+        /// The cut that the volumes were made from, if they were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<String>,
         /// Per volume.
         volumes: Vec<ScanFact>,
     },
@@ -446,6 +451,20 @@ pub enum Fact {
         site: Site,
         /// Which.
         capture: CaptureFact,
+    },
+    /// A point in time of the VM's volumes that is kept, and what is said of it.
+    Cut {
+        /// Where.
+        site: Site,
+        /// Which, and how far it is.
+        cut: CutFact,
+    },
+    /// The VM's volumes are about to be put back to a cut, or were.
+    Restore {
+        /// Where.
+        site: Site,
+        /// To which.
+        restore: RestoreFact,
     },
     /// What was seen of the file system on a data volume.
     FileSystem {

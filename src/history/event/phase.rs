@@ -29,6 +29,8 @@ impl Fact {
                 | Self::Freeze { .. }
                 | Self::Recipe { .. }
                 | Self::Capture { .. }
+                | Self::Cut { .. }
+                | Self::Restore { .. }
                 | Self::Lifecycle { .. }
                 | Self::Hotplug { .. }
                 | Self::Swept { .. }

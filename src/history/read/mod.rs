@@ -123,6 +123,8 @@ pub struct Scan {
     pub via: ReadVia,
     /// Overrides the trial's `zero_loss` for this scan.
     pub zero_loss: Option<bool>,
+    /// The cut that the volumes were made from.
+    pub cut: Option<String>,
     /// By volume ordinal.
     pub volumes: Vec<VolumeScan>,
 }
@@ -213,6 +215,7 @@ impl History {
                 judges,
                 via,
                 zero_loss,
+                cut,
                 volumes,
             } => {
                 let mut scan = Scan {
@@ -225,6 +228,7 @@ impl History {
                     judges: judges.clone(),
                     via: *via,
                     zero_loss: *zero_loss,
+                    cut: cut.clone(),
                     volumes: Vec::new(),
                 };
                 for fact in volumes {

@@ -109,6 +109,7 @@ async fn run(close: bool, end: bool) -> tempfile::TempDir {
         judges: vec![NAME.into()],
         via: ReadVia::Guest,
         zero_loss: None,
+        cut: None,
         volumes: scan(&recorder),
     };
     recorder.record(&scope, fact).await.expect("records");

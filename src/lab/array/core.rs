@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::image::{Attachment, Image};
 use super::mirror::Queue;
-use super::pages::{Page, page};
+use super::pages::{Page, Pages, page};
 use super::snapshots::Kept;
 use super::strike::{Strike, is_load};
 use super::{Code, Config, Status};
@@ -53,6 +53,11 @@ pub(super) struct Core {
     pub(super) link: bool,
     fenced: BTreeSet<Key>,
     pub(super) strikes: Vec<Strike>,
+    /// Images made from snapshots whose writes go to the snapshots' sources too (fault
+    /// `clone-shares-blocks`).
+    pub(super) shared: BTreeMap<Key, Key>,
+    /// What replicas held that were given up (fault `replica-of-the-discarded`).
+    pub(super) given_up: Vec<Pages>,
     /// Images whose guest went on at another host, until what that leaves to do is done.
     pub(super) moved: BTreeSet<Key>,
     /// Lab time until which promotion of an image hangs (fault `promote-stalls`).
@@ -75,6 +80,8 @@ impl Core {
             link: true,
             fenced: BTreeSet::new(),
             strikes: Vec::new(),
+            shared: BTreeMap::new(),
+            given_up: Vec::new(),
             moved: BTreeSet::new(),
             stalls: BTreeMap::new(),
             next: 0,
@@ -238,6 +245,7 @@ impl Core {
             image.write(&attachment.host, index, page.clone(), durable);
         }
         self.drain(key);
+        self.write_through(key, at, &pages);
         if durable {
             self.count_towards_skew(key, &pages);
         }

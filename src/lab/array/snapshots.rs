@@ -88,8 +88,9 @@ impl Core {
             let text = format!("the snapshot has {} bytes, more than {bytes}", kept.bytes);
             return Err(Status::new(Code::InvalidArgument, text));
         }
-        let pages = kept.pages.clone();
+        let (mut pages, source) = (kept.pages.clone(), kept.source.clone());
         self.create(to.clone(), bytes)?;
+        self.strike_at_restore(to, &source, &mut pages);
         self.image_mut(to)?.pages = pages;
         Ok(())
     }

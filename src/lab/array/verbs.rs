@@ -371,6 +371,7 @@ impl Core {
         if self.connected() {
             for key in std::mem::take(&mut self.orphans) {
                 if self.images.get(&key).is_some_and(|i| !i.writable()) {
+                    self.keep_given_up(&key);
                     self.images.remove(&key);
                 }
             }

@@ -225,6 +225,14 @@ pub enum Fault {
     PlugStalls,
     /// Another disk of the guest is taken away than the one that was to be.
     UnplugWrongDisk,
+    /// A restore says that it is complete and leaves every volume as it is.
+    RestoreIsNoOp,
+    /// A volume that is made from a snapshot lacks one write that the snapshot holds.
+    RestoreLosesWrite,
+    /// A volume that is made from a snapshot shares its blocks with the snapshot's source.
+    CloneSharesBlocks,
+    /// The replica of a restored volume holds what was replicated before the restore.
+    ReplicaOfDiscarded,
 }
 
 /// A moment of a run that a fault can be aimed at: until it comes, the fault sleeps.

@@ -60,6 +60,8 @@ pub enum Phase {
     Migration,
     /// While a Recipe freezes and thaws.
     Recipe,
+    /// While a snapshot is taken or something is made from one.
+    Restore,
     /// Throughout.
     Always,
     /// After the run.
@@ -82,6 +84,7 @@ impl Phase {
             Self::Cleanup => "cleanup",
             Self::Migration => "migration",
             Self::Recipe => "recipe",
+            Self::Restore => "snapshot and restore",
             Self::Always => "always",
             Self::After => "after",
         }

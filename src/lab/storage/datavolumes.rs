@@ -75,10 +75,13 @@ async fn reconcile(s: Storage, (namespace, name): Key) -> After {
 }
 
 fn step(s: &Storage, dv: &Arc<Value>) -> Result<After, ApiError> {
+    let (namespace, name) = key(dv);
+    if let Some(claim) = s.store.get(CLAIMS, &namespace, &name) {
+        take_over(s, dv, &claim)?;
+    }
     if matches!(phase(dv), "Succeeded" | "Failed") {
         return Ok(After::Done);
     }
-    let (namespace, name) = key(dv);
     let Some(claim) = s.store.get(CLAIMS, &namespace, &name) else {
         if meta::annotation(dv, PRE_POPULATED).is_some() {
             set(s, dv, "Pending", "N/A")?;
@@ -111,6 +114,21 @@ fn step(s: &Storage, dv: &Arc<Value>) -> Result<After, ApiError> {
     let text = format!("Resource \"{name}\" already exists and is not managed by DataVolume");
     event(&s.store, dv, "ErrResourceExists", &text, CONTROLLER);
     Ok(After::Done)
+}
+
+/// A claim that was filled for a DataVolume by somebody else, a restore for one, is its own from then
+/// on.
+fn take_over(s: &Storage, dv: &Value, claim: &Value) -> Result<(), ApiError> {
+    let (namespace, name) = key(dv);
+    let filled = meta::annotation(claim, POPULATED_FOR) == Some(name.as_str());
+    if !filled || meta::deleting(claim) || !meta::owners(claim).is_empty() {
+        return Ok(());
+    }
+    s.store
+        .modify(CLAIMS, &namespace, &name, Part::Object, |c| {
+            c["metadata"]["ownerReferences"] = json!([meta::owner_reference(dv)]);
+        })?;
+    Ok(())
 }
 
 /// A claim whose content is taken as it is: done once it is bound.

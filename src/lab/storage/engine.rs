@@ -16,11 +16,11 @@ use crate::lab::api::{Change, ChangeKind, meta};
 use crate::lab::clock::LabClock;
 
 /// Namespace (empty for objects of the cluster) and name.
-pub(super) type Key = (String, String);
+pub(in crate::lab) type Key = (String, String);
 
 /// What a reconcile asks for, in lab time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
+pub(in crate::lab) enum After {
     /// Nothing more until something changes.
     Done,
     /// Look again after a time.
@@ -33,7 +33,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1000);
 
 /// The key of an object.
-pub(super) fn key(object: &serde_json::Value) -> Key {
+pub(in crate::lab) fn key(object: &serde_json::Value) -> Key {
     (
         meta::namespace(object).to_owned(),
         meta::name(object).to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn key(object: &serde_json::Value) -> Key {
 }
 
 /// The key of an object that is new or whose spec changed: what wakes the csi-addons controllers.
-pub(super) fn new_generation(change: &Change) -> Vec<Key> {
+pub(in crate::lab) fn new_generation(change: &Change) -> Vec<Key> {
     let before = change.previous.as_ref().map(|p| meta::generation(p));
     let changed = before != Some(meta::generation(&change.object));
     let wakes = change.kind != ChangeKind::Deleted && changed;
@@ -49,20 +49,20 @@ pub(super) fn new_generation(change: &Change) -> Vec<Key> {
 }
 
 /// Where keys come from: watches, each with a map from a change to the keys that it concerns.
-pub(super) struct Sources {
+pub(in crate::lab) struct Sources {
     streams: SelectAll<BoxStream<'static, Vec<Key>>>,
 }
 
 impl Sources {
     /// No sources.
-    pub(super) fn new() -> Self {
+    pub(in crate::lab) fn new() -> Self {
         Self {
             streams: SelectAll::new(),
         }
     }
 
     /// Adds a watch.
-    pub(super) fn watch(
+    pub(in crate::lab) fn watch(
         mut self,
         mut changes: UnboundedReceiver<Change>,
         map: impl Fn(&Change) -> Vec<Key> + Send + 'static,
@@ -94,7 +94,7 @@ struct Loop<R> {
 }
 
 /// Reconciles until stopped. A reconcile that is under way when the stop comes is dropped.
-pub(super) async fn drive<R, F>(
+pub(in crate::lab) async fn drive<R, F>(
     mut sources: Sources,
     clock: LabClock,
     stop: CancellationToken,

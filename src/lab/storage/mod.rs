@@ -8,10 +8,10 @@
 mod claims;
 mod conditions;
 mod datavolumes;
-mod engine;
+pub(in crate::lab) mod engine;
 mod fence;
 mod objects;
-mod quantity;
+pub(in crate::lab) mod quantity;
 mod replication;
 mod seed;
 mod snapshots;

@@ -1,7 +1,7 @@
 //! Sizes as Kubernetes writes them.
 
 /// Bytes of a quantity, rounded up; `None` unless it is a non-negative number with a known suffix.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub(in crate::lab) fn bytes(text: &str) -> Option<u64> {
     const SUFFIXES: [(&str, u64); 12] = [
         ("Ki", 1 << 10),
         ("Mi", 1 << 20),
@@ -31,12 +31,12 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 }
 
 /// The size that storage makes of a request: whole MiB, at least one.
-pub(super) fn provisioned(request: u64) -> u64 {
+pub(in crate::lab) fn provisioned(request: u64) -> u64 {
     request.max(1).div_ceil(1 << 20) << 20
 }
 
 /// A whole number of MiB as a quantity.
-pub(super) fn text(bytes: u64) -> String {
+pub(in crate::lab) fn text(bytes: u64) -> String {
     if bytes.is_multiple_of(1 << 30) {
         format!("{}Gi", bytes >> 30)
     } else {

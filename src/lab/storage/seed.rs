@@ -42,7 +42,7 @@ fn replication_class(name: &str, interval: &str, group: &str) -> Value {
 
 /// The modes that a class offers, best first, as its StorageProfile lists them.
 fn profile(name: &str, driver: &str) -> Value {
-    json!({
+    let mut profile = json!({
         "metadata": {"name": name},
         "spec": {},
         "status": {
@@ -56,7 +56,14 @@ fn profile(name: &str, driver: &str) -> Value {
                 {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"},
             ],
         },
-    })
+    });
+    if driver == world::DRIVER {
+        // With several classes of one driver KubeVirt cannot tell which to take.
+        for part in ["spec", "status"] {
+            profile[part]["snapshotClass"] = json!(world::SNAPSHOT_CLASS);
+        }
+    }
+    profile
 }
 
 /// The csi-addons sidecar beside the node plugin of one node, or beside the provisioner.

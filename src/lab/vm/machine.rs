@@ -314,12 +314,28 @@ fn start(ctx: &Ctx, vm: &Arc<Value>) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A DataVolume of a template's name that nobody owns, as a restore leaves it, is the VM's from then on.
+fn adopt(ctx: &Ctx, vm: &Value, found: &Value) -> Result<(), ApiError> {
+    if meta::deleting(found) || meta::controller(found).is_some() {
+        return Ok(());
+    }
+    let (namespace, name) = (meta::namespace(found), meta::name(found));
+    ctx.store.modify(DV, namespace, name, Part::Object, |dv| {
+        meta::entry(dv, "ownerReferences", || json!([]));
+        if let Some(owners) = dv["metadata"]["ownerReferences"].as_array_mut() {
+            owners.push(meta::owner_reference(vm));
+        }
+    })?;
+    Ok(())
+}
+
 /// DataVolumes of templates are made whether or not the VM is to run.
 fn data_volumes(ctx: &Ctx, vm: &Value) -> Result<(), ApiError> {
     let namespace = meta::namespace(vm);
     for template in items(vm, "/spec/dataVolumeTemplates") {
         let name = meta::name(template);
-        if ctx.store.get(DV, namespace, name).is_some() {
+        if let Some(found) = ctx.store.get(DV, namespace, name) {
+            adopt(ctx, vm, &found)?;
             continue;
         }
         let mut labels = template["metadata"]["labels"].clone();

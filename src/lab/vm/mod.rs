@@ -30,6 +30,7 @@ mod report;
 mod schedule;
 mod seed;
 mod site;
+mod snapshot;
 mod socket;
 mod status;
 pub mod subresources;
@@ -104,6 +105,7 @@ impl KubeVirt {
         let ctx = Arc::new(Inner::new(setup, queue, tracker.clone(), token.clone()));
         let watches = Watches::open(&ctx.store);
         tracker.spawn(run(Arc::clone(&ctx), watches, work));
+        snapshot::run(&ctx);
         Self { ctx }
     }
 

@@ -20,6 +20,7 @@ const LOCAL: &[&str] = &[
     "csiaddons.openshift.io/",
     "reclaimspace.csiaddons.openshift.io/",
     "cdi.kubevirt.io/",
+    "restore.kubevirt.io/",
     "kubevirt.io/created-by",
     "virtproof.dev/run",
     "virtproof.dev/managed-by",

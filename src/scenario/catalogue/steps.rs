@@ -72,6 +72,22 @@ pub enum Step {
     ReadBack,
     /// Read clones of the volumes through another guest.
     SecondRead,
+    /// Take a snapshot of the VM through KubeVirt and wait until it can be restored.
+    Snapshot,
+    /// Read copies of the volumes, made from the newest snapshot, through another guest.
+    ReadCut,
+    /// End replication of the volumes; the replicas are given up with it.
+    Release,
+    /// Stop the VM and put its volumes back to the newest snapshot.
+    Restore,
+    /// Clone the VM through KubeVirt.
+    Clone,
+    /// Start the clone, or restart it, and read it back.
+    ReadClone,
+    /// Write a load on the clone until it is stopped.
+    ServeClone,
+    /// Go on with the clone in the VM's place.
+    Succeed,
     /// Write a second load where the VMs are now; it goes on until something ends it.
     Serve,
     /// Halt the VMs on the site that was left, then lift its fence.
@@ -220,6 +236,35 @@ impl Step {
             Self::SecondRead => (
                 "second-read",
                 "read clones of the volumes through another guest, if the plan has a snapshot class",
+            ),
+            Self::Snapshot => (
+                "snapshot",
+                "take a VirtualMachineSnapshot; wait until it can be restored",
+            ),
+            Self::ReadCut => (
+                "read-cut",
+                "restore copies of the newest snapshot beside the VM and read them in another guest",
+            ),
+            Self::Release => (
+                "release",
+                "end replication of the volumes and give up their replicas",
+            ),
+            Self::Restore => (
+                "restore",
+                "stop the VM and put its volumes back to the newest snapshot, in place",
+            ),
+            Self::Clone => ("clone", "clone the VM by a VirtualMachineClone"),
+            Self::ReadClone => (
+                "read-clone",
+                "start the clone, or restart it, and read it back",
+            ),
+            Self::ServeClone => (
+                "serve-clone",
+                "write a load on the clone, then stop it with a full account",
+            ),
+            Self::Succeed => (
+                "succeed",
+                "start the clone and go on with it in the VM's place",
             ),
             Self::Serve => (
                 "serve",

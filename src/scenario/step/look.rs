@@ -4,8 +4,8 @@ use anyhow::Context as _;
 
 use super::probe;
 use crate::history::event::{Fact, FileSystemFact};
-use crate::probe::config::Purpose;
-use crate::probe::host::{check_files, look_at_files};
+use crate::probe::config::{Config, Purpose};
+use crate::probe::host::{Reach, check_files, look_at_files};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
 
@@ -17,15 +17,7 @@ pub(super) async fn look(world: &World, member: &mut Member) -> anyhow::Result<(
     let reach = member.reach(world, address.as_deref())?;
     // No probe is started, so this number never stands in a cell.
     let config = member.config(world, world.mint.incarnation(member.site), Purpose::Verify);
-    let seen = look_at_files(&reach, &world.binary, &config, &deadline)
-        .await
-        .context("looking at the file systems past any mount")?;
-    for told in seen {
-        let (kind, said) = (told.kind, told.said);
-        let dirty = told.well.map(|clean| !clean);
-        let state = FileSystemFact::Raw { kind, dirty, said };
-        file_system(world, member, told.volume, state).await?;
-    }
+    past_mounts(world, member, &reach, &config).await?;
     for volume in member.files() {
         file_system(world, member, volume, FileSystemFact::Mounted).await?;
     }
@@ -42,6 +34,27 @@ pub(super) async fn look(world: &World, member: &mut Member) -> anyhow::Result<(
             let text = format!("the {kind} on volume {volume} was not checked: {said}");
             member.tell(world, Fact::Note { text }).await?;
         }
+    }
+    Ok(())
+}
+
+/// Reads the superblocks of the member's file systems past any mount, in the guest that is reached, and
+/// records what they say.
+pub(super) async fn past_mounts(
+    world: &World,
+    member: &Member,
+    reach: &Reach,
+    config: &Config,
+) -> anyhow::Result<()> {
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    let seen = look_at_files(reach, &world.binary, config, &deadline)
+        .await
+        .context("looking at the file systems past any mount")?;
+    for told in seen {
+        let (kind, said) = (told.kind, told.said);
+        let dirty = told.well.map(|clean| !clean);
+        let state = FileSystemFact::Raw { kind, dirty, said };
+        file_system(world, member, told.volume, state).await?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The steps, each in a file of its own kind, and the one place that says which is which.
 
 mod boot;
+mod copies;
+mod cut;
 pub(super) mod freeze;
 mod hotplug;
 mod inside;
@@ -15,6 +17,7 @@ mod reprotect;
 mod second;
 mod shape;
 mod shared;
+mod twin;
 
 use std::pin::Pin;
 
@@ -69,6 +72,14 @@ pub(super) fn run<'a>(
         Step::Workflow => Box::pin(workflow(world, member)),
         Step::HookFailures => Box::pin(recipe::hook_failures(world, member)),
         Step::Look => Box::pin(look::look(world, member)),
+        Step::Snapshot => Box::pin(cut::snapshot(world, member)),
+        Step::ReadCut => Box::pin(copies::read_cut(world, member)),
+        Step::Release => Box::pin(cut::release(world, member)),
+        Step::Restore => Box::pin(cut::restore(world, member)),
+        Step::Clone => Box::pin(twin::clone(world, member)),
+        Step::ReadClone => Box::pin(twin::read(world, member)),
+        Step::ServeClone => Box::pin(twin::serve(world, member)),
+        Step::Succeed => Box::pin(twin::succeed(world, member)),
         Step::ReadBack => Box::pin(hotplug::read_back(world, member)),
         Step::Serve => Box::pin(hotplug::serve(world, member)),
         Step::Reprotect => Box::pin(reprotect::reprotect(world, member)),

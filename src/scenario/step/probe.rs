@@ -95,6 +95,9 @@ pub(in crate::scenario) async fn end_load(
     world: &World,
     member: &mut Member,
 ) -> anyhow::Result<()> {
+    if let Some(twin) = &mut member.twin {
+        hear_out(world, twin, None).await?;
+    }
     hear_out(world, member, None).await
 }
 
@@ -138,7 +141,7 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         .await
         .context("writing the canaries")?;
     member.serves(world).await?;
-    let (judges, expect) = member.judged();
+    let (judges, expect) = member.judged(member.loads.len());
     let reading = world.deadline(world.plan.deadlines().sync);
     let file = format!("{}-{}", member.name(), incarnation.name);
     let volumes = prober
@@ -154,6 +157,7 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         judges,
         via: ReadVia::Guest,
         zero_loss: member.zero_loss(),
+        cut: member.restored.clone(),
         volumes,
     };
     member.tell(world, scanned).await?;
@@ -167,6 +171,41 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
     let segment = prober.segment().to_owned();
     let closed = prober.quit(&deadline).await.context("ending the probe")?;
     seal(world, member, incarnation.name, segment, closed).await
+}
+
+/// Opens the clone's volumes, writes a canary on each and reads everything back; what was found is
+/// evidence of `source`, from whose cut it was made.
+pub(super) async fn read_clone(
+    world: &World,
+    source: &Member,
+    clone: &Member,
+) -> anyhow::Result<()> {
+    let deadline = world.deadline(world.plan.deadlines().ssh);
+    let (prober, incarnation) = launch(world, clone, Purpose::Verify, &deadline).await?;
+    prober
+        .canary(&deadline)
+        .await
+        .context("writing the canaries")?;
+    let (judges, expect) = clone.judged(clone.loads.len());
+    let reading = world.deadline(world.plan.deadlines().sync);
+    let file = format!("{}-{}", clone.name(), incarnation.name);
+    let volumes = prober
+        .scan(&expect, &file, &reading)
+        .await
+        .context("reading the clone back")?;
+    let scanned = Fact::Scanned {
+        site: clone.site,
+        incarnation: incarnation.name.clone(),
+        judges,
+        via: ReadVia::Clone,
+        zero_loss: None,
+        cut: clone.restored.clone(),
+        volumes,
+    };
+    source.tell(world, scanned).await?;
+    let segment = prober.segment().to_owned();
+    let closed = prober.quit(&deadline).await.context("ending the probe")?;
+    seal(world, clone, incarnation.name, segment, closed).await
 }
 
 /// Has the guest try what it must not reach.

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::{boot, probe, provision::name};
 use crate::cluster::crd::snapshot::VolumeSnapshot;
 use crate::cluster::{Deadline, Scope, Seen};
-use crate::history::event::{Fact, ReadVia};
+use crate::history::event::{Fact, ReadVia, ScanFact};
 use crate::probe::config::{Config, Purpose};
-use crate::probe::host::inspect;
+use crate::probe::host::{Reach, inspect};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
 use crate::workload::{DataDisk, fit_name};
@@ -31,22 +31,46 @@ pub(super) async fn second_read(world: &World, member: &mut Member) -> anyhow::R
         .iter()
         .map(|disk| snapshot(world, member, class, disk));
     let cut = try_join_all(cut).await?;
-    let restored = disks.iter().zip(&cut).map(|(disk, snapshot)| async {
-        ready(world, member, snapshot, &deadline).await?;
-        restore(world, member, disk, snapshot).await
+    let reader = reader(world, member, &cut, ("copy", "reader"), &deadline).await?;
+    let seen = read(world, member, &reader, member.loads.len()).await?;
+    let scanned = Fact::Scanned {
+        site: member.site,
+        incarnation: seen.incarnation,
+        judges: seen.judges,
+        via: ReadVia::Clone,
+        zero_loss: None,
+        cut: None,
+        volumes: seen.volumes,
+    };
+    member.tell(world, scanned).await
+}
+
+/// Starts another guest on copies that are restored from the VolumeSnapshots of the data volumes, by
+/// ordinal; `copy` and `role` are the last parts of the copies' and the reader's names.
+pub(super) async fn reader(
+    world: &World,
+    member: &Member,
+    snapshots: &[String],
+    (copy, role): (&str, &str),
+    deadline: &Deadline,
+) -> anyhow::Result<Member> {
+    let disks = &member.subject.data_disks;
+    let restored = disks.iter().zip(snapshots).map(|(disk, snapshot)| async {
+        ready(world, member, snapshot, deadline).await?;
+        restore(world, member, disk, snapshot, copy).await
     });
     let copies = try_join_all(restored).await?;
-    let reader = member.reader(world, &copies)?;
+    let reader = member.reader(world, &copies, role)?;
     for object in &reader.subject.objects {
         reader
             .cluster(world)
             .create(&reader.owner, object.clone())
             .await?;
     }
-    boot::running(world, &reader, &deadline)
+    boot::running(world, &reader, deadline)
         .await
         .context("waiting for the reader to run")?;
-    look(world, member, &reader).await
+    Ok(reader)
 }
 
 /// Asks for a snapshot of one volume.
@@ -98,13 +122,14 @@ async fn restore(
     member: &Member,
     disk: &DataDisk,
     snapshot: &str,
+    copy: &str,
 ) -> anyhow::Result<String> {
     let cluster = member.cluster(world);
     let namespace = &member.subject.namespace;
     let source = cluster
         .get::<PersistentVolumeClaim>(namespace, &disk.pvc)
         .await?;
-    let name = fit_name(&disk.pvc, "copy");
+    let name = fit_name(&disk.pvc, copy);
     let spec = like(&source, snapshot)
         .with_context(|| format!("the claim {} does not say what it is", disk.pvc))?;
     let object = json!({
@@ -134,13 +159,26 @@ fn like(source: &PersistentVolumeClaim, snapshot: &str) -> Option<Value> {
     }))
 }
 
-/// Reads the copies in the reader and records what was found as evidence of the member's volumes.
-async fn look(world: &World, member: &Member, reader: &Member) -> anyhow::Result<()> {
-    let login = world.deadline(world.plan.deadlines().ssh);
-    let address = probe::address(world, reader, &login).await?;
-    let reach = reader.reach(world, address.as_deref())?;
+/// What a reader found.
+pub(super) struct Read {
+    /// The probe run that read.
+    pub(super) incarnation: String,
+    /// The loads that it is evidence of.
+    pub(super) judges: Vec<String>,
+    /// What was on the volumes.
+    pub(super) volumes: Vec<ScanFact>,
+}
+
+/// Reads the copies in the reader, as evidence of the member's first so many loads.
+pub(super) async fn read(
+    world: &World,
+    member: &Member,
+    reader: &Member,
+    loads: usize,
+) -> anyhow::Result<Read> {
+    let reach = reach(world, reader).await?;
     let number = world.mint.incarnation(member.site);
-    let (judges, expect) = member.judged();
+    let (judges, expect) = member.judged(loads);
     let config = Config {
         expect,
         ..member.config(world, number, Purpose::Verify)
@@ -157,24 +195,26 @@ async fn look(world: &World, member: &Member, reader: &Member) -> anyhow::Result
     )
     .await
     .context("reading the copies")?;
-    let site = member.site;
     let guest = Fact::Guest {
-        site,
+        site: member.site,
         host_key: seen.host.fingerprint,
         host_key_pinned: seen.host.pinned,
         machine_id: seen.guest.machine_id,
         boot_id: seen.guest.boot_id,
     };
     reader.tell(world, guest).await?;
-    let scanned = Fact::Scanned {
-        site,
+    Ok(Read {
         incarnation: name(number),
         judges,
-        via: ReadVia::Clone,
-        zero_loss: None,
         volumes: seen.volumes,
-    };
-    member.tell(world, scanned).await
+    })
+}
+
+/// How to reach a reader.
+pub(super) async fn reach(world: &World, reader: &Member) -> anyhow::Result<Reach> {
+    let login = world.deadline(world.plan.deadlines().ssh);
+    let address = probe::address(world, reader, &login).await?;
+    reader.reach(world, address.as_deref())
 }
 
 #[cfg(test)]

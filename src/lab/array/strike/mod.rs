@@ -5,13 +5,15 @@
 //! per consistency group: it strikes again only when later data has healed the damage. A fault of
 //! the promotion phase damages what is promoted ([`promotion`]) or the device that it is
 //! ([`device`]). Faults of the write-back cache, legal ones too, are in [`cache`]; those of what the
-//! sides know of each other in [`peer`]; those of a live migration in [`moved`].
+//! sides know of each other in [`peer`]; those of a live migration in [`moved`];
+//! those of what is made from snapshots in [`restore`].
 
 mod cache;
 mod device;
 mod moved;
 mod peer;
 mod promotion;
+mod restore;
 mod transit;
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ impl Core {
         if self.board.armed(Fault::OlderPoint) {
             self.older_point(key);
         }
+        if self.board.armed(Fault::ReplicaOfDiscarded) {
+            self.promote_given_up(key);
+        }
         if self.board.armed(Fault::MidDeltaPromote) {
             self.mid_delta(key);
         }
@@ -109,7 +112,7 @@ impl Core {
         self.struck(fault, key, index, detail);
     }
 
-    fn replace(&mut self, key: &Key, pages: Pages) {
+    pub(super) fn replace(&mut self, key: &Key, pages: Pages) {
         let mirror = self.images.get_mut(key).and_then(|i| i.mirror.as_mut());
         if let Some(point) = mirror.and_then(|m| m.point.as_mut()) {
             point.pages = pages;

@@ -1,9 +1,9 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
 use super::{
-    ABORT, ACROSS, BOOT, CRASH, DRAIN, FAILBACK, FREEZE, FREEZE_THAW, HARD_KILL, HOOK_FAILURE,
-    HOTPLUG, IDENTITY, MASS, MIGRATE, NODE_DOWN, PRIMARY_UP, RELOCATE, RESTART_PAUSE,
-    THAW_GUARANTEE,
+    ABORT, ACROSS, BOOT, CHAIN, CLONE, CRASH, DRAIN, FAILBACK, FREEZE, FREEZE_THAW, HARD_KILL,
+    HOOK_FAILURE, HOTPLUG, IDENTITY, MASS, MIGRATE, MULTI_DISK, NODE_DOWN, PRIMARY_UP, RELOCATE,
+    RESTART_PAUSE, RESTORE, THAW_GUARANTEE, THEN_FAILOVER,
 };
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
@@ -47,4 +47,9 @@ pub(super) const ROWS: &[FaultSpec] = &[
     clean("clean-restart-pause", RESTART_PAUSE),
     clean("clean-hard-kill", HARD_KILL),
     clean("clean-hotplug", HOTPLUG).simulated_only(),
+    clean("clean-snapshot-restore", RESTORE),
+    clean("clean-snapshot-multi-disk", MULTI_DISK),
+    clean("clean-snapshot-chain", CHAIN),
+    clean("clean-snapshot-then-failover", THEN_FAILOVER),
+    clean("clean-clone", CLONE),
 ];

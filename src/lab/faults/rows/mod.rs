@@ -12,6 +12,7 @@ mod lifecycle;
 mod migration;
 mod orchestration;
 mod recipe;
+mod snapshot;
 mod storage;
 mod unreachable;
 
@@ -34,6 +35,11 @@ const RESTART_PAUSE: &str = "lifecycle.restart-pause";
 const HOTPLUG: &str = "hotplug.persist";
 const IDENTITY: &str = "boot.identity";
 const HARD_KILL: &str = "lifecycle.hard-kill";
+const RESTORE: &str = "snapshot.restore";
+const MULTI_DISK: &str = "snapshot.multi-disk";
+const CHAIN: &str = "snapshot.chain";
+const THEN_FAILOVER: &str = "snapshot.then-failover";
+const CLONE: &str = "clone.independent";
 
 /// All rows by file.
 pub(super) const ALL: &[&[FaultSpec]] = &[
@@ -46,6 +52,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     hotplug::ROWS,
     freeze::ROWS,
     recipe::ROWS,
+    snapshot::ROWS,
     environment::ROWS,
     evidence::ROWS,
     unreachable::ROWS,

@@ -167,7 +167,7 @@ fn handler_refused(why: &str) -> ApiError {
     ))
 }
 
-async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
+pub(super) async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (vmi, domain, guest) = running(call)?;
     let timeout = match &call.body {
         Ok(body) => &body["unfreezeTimeout"],
@@ -220,7 +220,7 @@ async fn freeze(call: &Call<'_>) -> Result<(), ApiError> {
     }
 }
 
-async fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
+pub(super) async fn unfreeze(call: &Call<'_>) -> Result<(), ApiError> {
     let (_, domain, guest) = running(call)?;
     let thawed = quiesce::thaw(call.ctx, &domain, &guest).await;
     thawed.map_err(|why| handler_refused(&why))

@@ -127,7 +127,7 @@ fn start(call: &Call<'_>) -> Result<u16, ApiError> {
     Ok(202)
 }
 
-fn stop(call: &Call<'_>) -> Result<u16, ApiError> {
+pub(super) fn stop(call: &Call<'_>) -> Result<u16, ApiError> {
     let vm = call.machine()?;
     let options = call.options()?;
     let grace = options["gracePeriod"].as_i64();

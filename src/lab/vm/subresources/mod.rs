@@ -10,6 +10,7 @@ mod route;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
@@ -21,13 +22,52 @@ use super::site::Ctx;
 use crate::lab::api::hooks::{Answer, ServedGroupVersion};
 use crate::lab::api::{Aggregated, ApiError, Body, User};
 use lifecycle::Call;
-pub(super) use reply::{refused, text};
+pub(super) use reply::{duration, refused, text};
 use route::{Owner, Route};
 
 /// The largest body of a PUT.
 const MAX_BODY: usize = 3 << 20;
 /// The group.
 pub const GROUP: &str = "subresources.kubevirt.io";
+
+/// Freezes a guest as a controller asks virt-api for it, without HTTP.
+pub(super) async fn freeze(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+    timeout: Duration,
+) -> Result<(), ApiError> {
+    let body = json!({"unfreezeTimeout": format!("{}ms", timeout.as_millis())});
+    agent::freeze(&Call {
+        ctx,
+        namespace,
+        name,
+        body: Ok(body),
+    })
+    .await
+}
+
+/// Thaws it, in the same way.
+pub(super) async fn unfreeze(ctx: &Ctx, namespace: &str, name: &str) -> Result<(), ApiError> {
+    agent::unfreeze(&Call {
+        ctx,
+        namespace,
+        name,
+        body: Ok(Value::Null),
+    })
+    .await
+}
+
+/// Tells a VM to stop, in the same way.
+pub(super) fn stop(ctx: &Ctx, namespace: &str, name: &str) -> Result<(), ApiError> {
+    let call = Call {
+        ctx,
+        namespace,
+        name,
+        body: Ok(Value::Null),
+    };
+    lifecycle::stop(&call).map(drop)
+}
 
 /// The aggregated API of one site.
 pub struct Subresources {

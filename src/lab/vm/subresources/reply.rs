@@ -49,7 +49,7 @@ pub(super) fn page(code: u16, what: &str) -> Response<Body> {
 }
 
 /// A duration as Go writes and reads it (`5m0s`, `1.5h`, `300ms`); `None` if it is none.
-pub(super) fn duration(text: &str) -> Option<std::time::Duration> {
+pub(in crate::lab::vm) fn duration(text: &str) -> Option<std::time::Duration> {
     if text == "0" {
         return Some(std::time::Duration::ZERO);
     }

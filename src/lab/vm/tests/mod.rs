@@ -1,5 +1,6 @@
 mod exec;
 mod migrations;
+mod snapshots;
 mod strikes;
 
 use std::time::Duration;

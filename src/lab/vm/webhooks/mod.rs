@@ -5,6 +5,7 @@
 
 mod defaults;
 mod rules;
+mod snapshots;
 mod strike;
 
 use std::sync::Arc;
@@ -15,11 +16,10 @@ use uuid::Uuid;
 
 use super::condition;
 use super::keys::{VM, VMI, VMIM, is_final};
+use super::snapshot::{CLONE, RESTORE, SNAPSHOT};
 use crate::history::event::Site;
 use crate::lab::api::{Admission, ApiError, Cause, Operation, Part, Review, meta};
 use crate::lab::faults::{Board, Fault};
-
-const SNAPSHOT: &str = "virtualmachinesnapshots.snapshot.kubevirt.io";
 
 /// The webhooks of one site.
 #[derive(Debug)]
@@ -104,6 +104,7 @@ impl Admission for Webhooks {
                     "virtualmachine-validator.kubevirt.io",
                     &rules::machine(object),
                 )?;
+                snapshots::under_way(review, object)?;
                 let deprecated = object.pointer("/spec/running").is_some();
                 let warning = "spec.running is deprecated, please use spec.runStrategy instead.";
                 Ok(deprecated.then(|| warning.to_owned()).into_iter().collect())
@@ -114,7 +115,9 @@ impl Admission for Webhooks {
             }
             (VMI, None) => instance_update(review, object).map(|()| Vec::new()),
             (VMIM, None) if create => migration(review, object).map(|()| Vec::new()),
-            (SNAPSHOT, None) => snapshot(review, object).map(|()| Vec::new()),
+            (SNAPSHOT, None) => snapshots::snapshot(review, object).map(|()| Vec::new()),
+            (RESTORE, None) => snapshots::restore(review, object).map(|()| Vec::new()),
+            (CLONE, None) => snapshots::clone(review, object).map(|()| Vec::new()),
             ("pods", Some("eviction")) if !self.lets_evict() => {
                 eviction(review).map(|()| Vec::new())
             }
@@ -250,35 +253,6 @@ pub(super) fn refusal(
          for VMI {name}.",
         meta::uid(&in_flight)
     ))
-}
-
-fn snapshot(review: &Review<'_>, object: &Value) -> Result<(), ApiError> {
-    let hook = "virtualmachinesnapshot-validator.snapshot.kubevirt.io";
-    if let Some(old) = review.old {
-        if old["spec"] == object["spec"] {
-            return Ok(());
-        }
-        let why = "spec in immutable after creation";
-        return refuse(hook, &[Cause::new("FieldValueInvalid", "spec", why)]);
-    }
-    let source = &object["spec"]["source"];
-    let cause = match (source["apiGroup"].as_str(), source["kind"].as_str()) {
-        (None, _) => Cause::new(
-            "FieldValueNotFound",
-            "spec.source.apiGroup",
-            "missing apiGroup",
-        ),
-        (Some("kubevirt.io"), Some("VirtualMachine")) => return Ok(()),
-        (Some("kubevirt.io"), _) => {
-            Cause::new("FieldValueInvalid", "spec.source.kind", "invalid kind")
-        }
-        (Some(_), _) => Cause::new(
-            "FieldValueInvalid",
-            "spec.source.apiGroup",
-            "invalid apiGroup",
-        ),
-    };
-    refuse(hook, &[cause])
 }
 
 /// Evicting a launcher pod marks the VMI for evacuation instead; the caller gets 429 and shall ask

@@ -3,12 +3,14 @@
 use super::Spec;
 
 mod boot;
+mod clone;
 mod failover;
 mod hotplug;
 mod lifecycle;
 mod migrate;
 mod recipe;
 mod relocate;
+mod snapshot;
 
 /// All rows by family, in the order in which a reader should meet them.
 pub(super) const ALL: &[&[Spec]] = &[
@@ -19,4 +21,6 @@ pub(super) const ALL: &[&[Spec]] = &[
     migrate::ROWS,
     recipe::ROWS,
     hotplug::ROWS,
+    snapshot::ROWS,
+    clone::ROWS,
 ];
