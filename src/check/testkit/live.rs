@@ -52,7 +52,7 @@ impl Kit {
         kit
     }
 
-    /// A pause that was ordered for two seconds, in which the guest stands still for some milliseconds,
+    /// A pause that was ordered for one second, in which the guest stands still for some milliseconds,
     /// its clock for `lag` of them; then a stop and a start.
     pub(in crate::check) fn paused(seed: u64, still_ms: u64, lag_ms: u64) -> Self {
         let stall = Stall {
@@ -148,7 +148,7 @@ impl Kit {
 }
 
 /// For how long a pause is ordered.
-pub(in crate::check) const PAUSED_MS: u64 = 2_000;
+pub(in crate::check) const PAUSED_MS: u64 = 1_000;
 
 pub(in crate::check) fn lifecycle(lifecycle: LifecycleFact) -> Fact {
     let site = Site::Primary;

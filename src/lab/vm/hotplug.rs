@@ -21,6 +21,8 @@ use crate::lab::guest::GuestDisk;
 
 const COMPONENT: &str = "virtualmachine-controller";
 const HANDLER: &str = "virt-handler";
+/// What attachment pods carry under the label `kubevirt.io`.
+pub(super) const LABEL: &str = "hotplug-disk";
 
 /// Whether a volume is brought to a running guest, not to its launcher.
 pub(super) fn is_hotplugged(volume: &Value) -> bool {
@@ -189,7 +191,7 @@ fn attachment(ctx: &Ctx, vmi: &Value, name: &str, claim: &str) -> Result<Arc<Val
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "generateName": "hp-volume-", "namespace": meta::namespace(vmi),
-                "labels": {"kubevirt.io": "hotplug-disk"},
+                "labels": {"kubevirt.io": LABEL},
                 "ownerReferences": owners,
             },
             "spec": {

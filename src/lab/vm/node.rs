@@ -13,7 +13,7 @@ use super::guest::Guest;
 use super::keys::{POD, VMI, items, phase};
 use super::site::{Ctx, Key, Work, key, settle};
 use super::{Guests, linger, real};
-use super::{report, schedule};
+use super::{hotplug, report, schedule};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::{Fault, Moment};
@@ -26,7 +26,12 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
     let Some(pod) = ctx.store.get(POD, namespace, name) else {
         return Ok(());
     };
-    if meta::label(&pod, "kubevirt.io") != Some("virt-launcher") {
+    let kind = meta::label(&pod, "kubevirt.io");
+    if kind == Some(hotplug::LABEL) && meta::deleting(&pod) {
+        // Its launcher is gone, and nothing in it has to be shut down.
+        ctx.after(ctx.timing.pod_stop, Work::PodStopped(key(&pod)));
+    }
+    if kind != Some("virt-launcher") {
         return Ok(());
     }
     if meta::deleting(&pod) {
