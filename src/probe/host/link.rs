@@ -1,5 +1,6 @@
 //! Keeping a probe heard: attaches, and attaches again for as long as anyone listens.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Deadline;
-use crate::guest::{GuestError, Patience, Shell};
+use crate::guest::{GuestError, Milestone, OnMilestone, Patience, Shell};
 use crate::history::event::Fact;
 use crate::history::recorder::{Recorder, Scope};
 use crate::probe::remote::Remote;
@@ -130,29 +131,53 @@ impl Link {
         why.map_or_else(|| "closed".to_owned(), Clone::clone)
     }
 
-    /// Attaches once, until the stream ends or somebody knows better.
+    /// Attaches once, until the stream ends or somebody knows better. A login that the guest is answering
+    /// where it is known to be is not given up for another: where a key exchange takes seconds, one begun
+    /// anew all the time never ends.
     async fn once_or_again(&self, shell: Option<Shell>) -> Result<(), ProbeError> {
-        tokio::select! {
-            biased;
-            end = self.once(shell) => end,
-            () = self.again.notified() => Err(ProbeError::Guest(GuestError::Broken {
-                doing: "listening to the probe".into(),
-                why: "it is to be reached anew".into(),
-            })),
+        let route = at(&self.reach).route.to_string();
+        let answers = Arc::<AtomicBool>::default();
+        let mut end = std::pin::pin!(self.once(shell, &answers));
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut end => return end,
+                () = self.again.notified() => {
+                    let there = at(&self.reach).route.to_string() == route;
+                    if !(there && answers.load(Ordering::Relaxed)) {
+                        return Err(ProbeError::Guest(GuestError::Broken {
+                            doing: "listening to the probe".into(),
+                            why: "it is to be reached anew".into(),
+                        }));
+                    }
+                }
+            }
         }
     }
 
-    /// Connects if need be, and attaches once.
-    async fn once(&self, shell: Option<Shell>) -> Result<(), ProbeError> {
+    /// Connects if need be, and attaches once. `answers` from the guest's first words until its login is
+    /// over.
+    async fn once(
+        &self,
+        shell: Option<Shell>,
+        answers: &Arc<AtomicBool>,
+    ) -> Result<(), ProbeError> {
         let deadline = Deadline::after(ATTEMPT, &self.close);
         let shell = if let Some(shell) = shell.filter(|shell| !shell.is_closed()) {
             shell
         } else {
             let Reach { route, login } = at(&self.reach);
-            Shell::connect(&route, &login, &deadline, None).await?
+            let heard = Arc::clone(answers);
+            let on: OnMilestone = Arc::new(move |reached| {
+                if reached >= Milestone::Banner {
+                    heard.store(true, Ordering::Relaxed);
+                }
+            });
+            Shell::connect(&route, &login, &deadline, Some(on)).await?
         };
         let command = self.remote.attach(self.incarnation);
         let streams = shell.stream(&command, &deadline).await?;
+        answers.store(false, Ordering::Relaxed);
         let end = Box::pin(attach(streams, &self.ear, &self.speak, self)).await;
         shell.close().await;
         end

@@ -493,6 +493,59 @@ async fn echoes_are_counted_over_streams_that_break() {
     prober.quit(&soon()).await.unwrap();
 }
 
+/// Passes the server's banner on, waits for more than the client's, says so, and waits for a word before
+/// anything else passes.
+async fn slow_login(
+    mut server: tokio::io::DuplexStream,
+    mut client: tokio::io::DuplexStream,
+    answered: Arc<Notify>,
+    go_on: Arc<Notify>,
+) -> std::io::Result<()> {
+    loop {
+        let byte = server.read_u8().await?;
+        client.write_u8(byte).await?;
+        if byte == b'\n' {
+            break;
+        }
+    }
+    let mut said = Vec::new();
+    while !said.contains(&b'\n') || said.last() == Some(&b'\n') {
+        said.push(client.read_u8().await?);
+    }
+    answered.notify_one();
+    go_on.notified().await;
+    server.write_all(&said).await?;
+    tokio::io::copy_bidirectional(&mut server, &mut client).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_answered_is_not_given_up_for_another() {
+    let (answered, go_on) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let slow = (Arc::clone(&answered), Arc::clone(&go_on));
+    let world = World::new(Bench::new(1, 1, false, 7), move |n, stream| match n {
+        1 => {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let (answered, go_on) = slow.clone();
+            tokio::spawn(slow_login(stream, far, answered, go_on));
+            Box::new(near)
+        }
+        _ => Box::new(stream),
+    });
+    let prober = world.launch().await.unwrap();
+    prober.reach_anew(prober.reach());
+    answered.notified().await;
+    prober.reach_anew(prober.reach());
+    go_on.notify_one();
+    let again = |p: &Progress| (p.attaches == 2).then_some(());
+    prober
+        .wait(&soon(), "a second stream", again)
+        .await
+        .unwrap();
+    assert_eq!(world.sshd.accepted.load(Ordering::SeqCst), 2);
+    prober.quit(&soon()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_given_up_for_a_new_way() {
     let world = World::sound();
