@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::recipe::Recipe;
+use super::recipe::{self, Recipe};
 use super::template::Embedded;
 use crate::plan::problem::{self, Problem, Problems, suggest};
 use crate::plan::yaml::{self, At};
@@ -13,24 +13,14 @@ use crate::plan::yaml::{self, At};
 /// The Recipe for scenarios that need one where a workload names none.
 pub const DEFAULT: &str = "vm-quiesce";
 
-macro_rules! embed {
-    ($($name:literal),* $(,)?) => {
-        &[$(Embedded { name: $name, text: include_str!(concat!("../../recipes/", $name, ".yaml")) }),*]
-    };
-}
-
 /// The Recipes that virtproof brings along. Those that begin with `trap-` are wrong on purpose.
-pub const fn embedded() -> &'static [Embedded] {
-    embed![
-        "vm-quiesce",
-        "trap-misnamed-workflow",
-        "trap-fsfreeze-in-the-pod"
-    ]
+fn embedded() -> impl Iterator<Item = &'static Embedded> {
+    recipe::embedded().iter().chain(recipe::traps())
 }
 
 /// Their names.
 pub fn names() -> Vec<&'static str> {
-    embedded().iter().map(|recipe| recipe.name).collect()
+    embedded().map(|recipe| recipe.name).collect()
 }
 
 /// Why a Recipe cannot be used.
@@ -67,7 +57,7 @@ pub fn load(reference: &str, base: &Path) -> Result<Recipe, RecipeError> {
             Err(source) => Err(RecipeError::Read { path, source }),
         };
     }
-    match embedded().iter().find(|recipe| recipe.name == reference) {
+    match embedded().find(|recipe| recipe.name == reference) {
         Some(recipe) => parse(recipe.text, reference),
         None => Err(RecipeError::Unknown {
             name: reference.to_owned(),
@@ -141,9 +131,15 @@ mod tests {
         assert!(names().contains(&DEFAULT));
     }
 
+    /// The text of the Recipe that is taken where none is named.
+    fn default() -> &'static str {
+        let found = embedded().find(|recipe| recipe.name == DEFAULT);
+        found.expect("it is embedded").text
+    }
+
     #[test]
     fn mistakes_are_told_with_their_line() {
-        let text = embedded()[0].text.replace("type: exec", "type: execute");
+        let text = default().replace("type: exec", "type: execute");
         let line = text
             .lines()
             .position(|l| l.contains("execute"))
@@ -153,9 +149,7 @@ mod tests {
             panic!("it is taken");
         };
         assert_eq!(problems[0].line, u64::try_from(line).expect("small"));
-        let lost = embedded()[0]
-            .text
-            .replace("- hook: vm/thaw", "- hook: vn/thaw");
+        let lost = default().replace("- hook: vm/thaw", "- hook: vn/thaw");
         let said = parse(&lost, "mine.yaml")
             .expect_err("no such hook")
             .to_string();

@@ -12,3 +12,8 @@ macro_rules! embed {
 pub const fn embedded() -> &'static [Embedded] {
     embed!["vm-no-hooks", "vm-quiesce"]
 }
+
+/// Recipes that are wrong on purpose, for showing what they do to a guest.
+pub const fn traps() -> &'static [Embedded] {
+    embed!["trap-misnamed-workflow", "trap-fsfreeze-in-the-pod"]
+}

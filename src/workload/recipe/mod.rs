@@ -17,7 +17,7 @@ mod resolve;
 mod target;
 
 pub use command::{CommandError, argv};
-pub use embedded::embedded;
+pub use embedded::{embedded, traps};
 pub use expand::{ExpandError, expand_text, parameters};
 pub use explain::{Behaviour, Explained, Explanation, explain};
 pub use expression::{EvaluateError, Expression, Operand, Operator};
