@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::cluster::Scope;
+use crate::cluster::crd::replication::VolumeReplication;
 use crate::cluster::testing::Fake;
 use crate::cluster::undo::UndoLog;
 
@@ -57,6 +59,17 @@ impl World {
     async fn reach(&self, goal: &Goal, limit: Duration) -> Result<(), Error> {
         let deadline = Deadline::after(limit, &CancellationToken::new());
         self.driver.reach(&self.work(), goal, &deadline).await
+    }
+
+    /// How many of the VolumeReplications on a site have been seen.
+    fn observed(&self, site: Site) -> usize {
+        let scope = Scope::Namespace(self.set.namespace.clone());
+        let view = self.sites.of(site).view::<VolumeReplication>(&scope);
+        let seen = view.peek(|objects| {
+            let has = |pvc: &&&str| objects.get(&self.set.namespace, pvc).is_some();
+            PVCS.iter().filter(has).count()
+        });
+        seen.unwrap_or_default()
     }
 
     async fn admit(&self, site: Site, mode: Mode) -> Result<Pass, gate::Closed> {
@@ -340,6 +353,10 @@ async fn release_goes_primaries_first_and_only_with_a_word() {
         world
             .east
             .change(&path(pvc), &json!({"metadata": {"finalizers": ["f"]}}));
+    }
+    // The release goes by what its watches have seen.
+    while world.observed(Site::Secondary) < PVCS.len() {
+        tokio::task::yield_now().await;
     }
     let keep = Goal::Released {
         discard_replicas: false,

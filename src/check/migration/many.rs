@@ -33,6 +33,10 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
         let all = moves(&one);
         let last = all.last().and_then(|last| Some((last, last.end?.1)));
         let span = match last {
+            None if all.is_empty() => {
+                unheard.push(format!("{subject}: no migration of it was asked for"));
+                ENDLESS
+            }
             None => {
                 out.push(format!("{subject}: no migration of it came to an end"));
                 ENDLESS
@@ -59,7 +63,7 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
         Finding::fail(format!("{} of {all} VMs did not move", out.len())).witnesses(&out)
     } else if !unheard.is_empty() {
         let said = format!(
-            "{} of {all} VMs were not heard after their move",
+            "of {} of {all} VMs no move or no write after it was seen",
             unheard.len()
         );
         Finding::unsure(said).witnesses(&unheard)
