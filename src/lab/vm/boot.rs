@@ -101,7 +101,8 @@ fn renamed(disks: &mut [GuestDisk]) {
 pub(super) fn mac(vmi: &Value) -> String {
     let given = vmi.pointer("/spec/domain/devices/interfaces/0/macAddress");
     if let Some(given) = given.and_then(Value::as_str) {
-        return given.to_owned();
+        // KubeVirt takes both notations, and a guest knows one.
+        return given.replace('-', ":").to_lowercase();
     }
     let hash = blake3::hash(meta::uid(vmi).as_bytes());
     let b = hash.as_bytes();

@@ -274,8 +274,12 @@ fn instance_changed(ctx: &Ctx, change: &Change) -> Result<(), ApiError> {
 
 fn pod_changed(ctx: &Ctx, change: &Change) -> Result<(), ApiError> {
     let pod = &change.object;
-    if meta::label(pod, "kubevirt.io") != Some("virt-launcher") {
-        return Ok(());
+    match meta::label(pod, "kubevirt.io") {
+        Some("virt-launcher") => {}
+        Some(hotplug::LABEL) if change.kind != ChangeKind::Deleted => {
+            return node::reconcile(ctx, &key(pod));
+        }
+        _ => return Ok(()),
     }
     if change.kind == ChangeKind::Deleted {
         node::pod_gone(ctx, pod)?;

@@ -20,6 +20,7 @@ use super::look::file_system;
 use crate::cluster::{Method, crd::kubevirt::VirtualMachineInstance};
 use crate::history::event::{CaptureFact, Fact, FileSystemFact, FreezeFact, LedgerMode, Outcome};
 use crate::plan::model::Quiesce;
+use crate::probe::host::Progress;
 use crate::probe::layout::hot_writer;
 use crate::replicate::Goal;
 use crate::scenario::member::{Frozen, Member};
@@ -264,10 +265,20 @@ async fn written(
         .collect();
     let deadline = world.deadline(limit);
     let waiting = "a write to a file system after the thaw";
-    let resumed = prober.wait(&deadline, waiting, |progress| {
-        let heard = |writer: &u32| progress.heard_of.get(writer).is_some_and(|at| *at > since);
-        files.iter().any(heard).then_some(())
-    });
+    let after = |progress: &Progress, writer: u32, since: u64| {
+        let heard = progress.heard_of.get(&writer).copied();
+        heard.filter(|at| *at > since)
+    };
+    let resumed = async {
+        let first = prober.wait(&deadline, waiting, |progress| {
+            let mut writers = files.iter().copied();
+            writers.find_map(|writer| Some((writer, after(progress, writer, since)?)))
+        });
+        let (writer, at) = first.await?;
+        // That may be the write that the freeze held up; the writer's next one was issued after it.
+        let next = |progress: &Progress| after(progress, writer, at).map(|_| ());
+        prober.wait(&deadline, waiting, next).await
+    };
     let Err(error) = resumed.await else {
         return Ok(true);
     };
