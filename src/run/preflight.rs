@@ -262,21 +262,49 @@ fn asks(plan: &Plan) -> Vec<Ask> {
             namespace: String::new(),
         }));
     };
-    let own: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+    always(&mut want);
+    for (_, subresource) in ORDERS.iter().filter(|(step, _)| does(plan, &[*step])) {
+        want("subresources.kubevirt.io", subresource, &["update"]);
+    }
+    lives(plan, &mut want);
+    cuts(plan, &mut want);
+    if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
+        want("csiaddons.openshift.io", "networkfences", OWN);
+    }
+    asks
+}
+
+/// Takes a group, a resource and the verbs that are needed on it.
+type Want<'a> = &'a mut dyn FnMut(&'static str, &'static str, &[&'static str]);
+
+/// What may be done to objects of our own …
+const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+/// … that are never changed.
+const FIXED: &[&str] = &["get", "list", "watch", "create", "delete"];
+
+/// What every plan needs.
+fn always(want: Want<'_>) {
     want("", "namespaces", &["create", "delete"]);
-    want("", "persistentvolumeclaims", own);
-    want("", "persistentvolumes", own);
+    want("", "persistentvolumeclaims", OWN);
+    want("", "persistentvolumes", OWN);
     want("", "secrets", &["get", "create", "delete"]);
     want("", "configmaps", &["get"]);
-    want("kubevirt.io", "virtualmachines", own);
-    want(
-        "kubevirt.io",
-        "virtualmachineinstances",
-        &["get", "list", "watch"],
-    );
+    let watched: &[&str] = &["get", "list", "watch"];
+    want("kubevirt.io", "virtualmachines", OWN);
+    want("kubevirt.io", "virtualmachineinstances", watched);
+    let group = "subresources.kubevirt.io";
+    want(group, "virtualmachines/stop", &["update"]);
+    want(group, "virtualmachineinstances/portforward", &["get"]);
+    let group = "cdi.kubevirt.io";
+    want(group, "datavolumes", &["get", "create", "delete"]);
+    let group = "replication.storage.openshift.io";
+    want(group, "volumereplications", OWN);
+}
+
+/// What scenarios need whose VMs live on: moves, kills, freezes, hooks.
+fn lives(plan: &Plan, want: Want<'_>) {
     if needs(plan, Need::LiveMigration) {
-        let own: &[&str] = &["get", "list", "watch", "create", "delete"];
-        want("kubevirt.io", "virtualmachineinstancemigrations", own);
+        want("kubevirt.io", "virtualmachineinstancemigrations", FIXED);
     }
     if needs(plan, Need::Drain) {
         want("", "nodes", &["get", "patch"]);
@@ -288,76 +316,48 @@ fn asks(plan: &Plan) -> Vec<Ask> {
         want("migrations.kubevirt.io", "migrationpolicies", own);
         want("", "pods", &["delete"]);
     }
-    want(
-        "subresources.kubevirt.io",
-        "virtualmachines/stop",
-        &["update"],
-    );
-    want(
-        "subresources.kubevirt.io",
-        "virtualmachineinstances/portforward",
-        &["get"],
-    );
-    if select(plan.scenarios()).is_ok_and(|specs| specs.iter().any(|spec| spec.freezes())) {
+    if does(plan, &[Step::Kill]) {
+        want("", "pods", &["get", "list", "watch", "delete"]);
+    }
+    let chosen = select(plan.scenarios()).unwrap_or_default();
+    if chosen.iter().any(|spec| spec.freezes()) {
         let group = "subresources.kubevirt.io";
         want(group, "virtualmachineinstances/freeze", &["update"]);
         want(group, "virtualmachineinstances/unfreeze", &["update"]);
         want(group, "virtualmachineinstances/guestosinfo", &["get"]);
     }
-    if select(plan.scenarios()).is_ok_and(|specs| specs.iter().any(|spec| spec.runs_hooks(plan))) {
+    if chosen.iter().any(|spec| spec.runs_hooks(plan)) {
         want("", "pods", &["list"]);
         // A WebSocket is a GET; since 1.35 it needs the right to create as well.
         want("", "pods/exec", &["get", "create"]);
     }
-    for (_, subresource) in ORDERS.iter().filter(|(step, _)| does(plan, &[*step])) {
-        want("subresources.kubevirt.io", subresource, &["update"]);
-    }
-    if does(plan, &[Step::Kill]) {
-        want("", "pods", &["get", "list", "watch", "delete"]);
-    }
-    want(
-        "cdi.kubevirt.io",
-        "datavolumes",
-        &["get", "create", "delete"],
-    );
-    want(
-        "replication.storage.openshift.io",
-        "volumereplications",
-        own,
-    );
-    if matches!(plan.protection().fencing, Fencing::NetworkFence { .. }) {
-        want("csiaddons.openshift.io", "networkfences", own);
-    }
+}
+
+/// What snapshots, restores and clones need.
+fn cuts(plan: &Plan, want: Want<'_>) {
     if does(plan, &[Step::Snapshot, Step::Clone]) {
         let group = "subresources.kubevirt.io";
         want(group, "virtualmachineinstances/guestosinfo", &["get"]);
-        let own: &[&str] = &["get", "list", "watch", "create", "delete"];
-        if does(plan, &[Step::Snapshot]) {
-            let contents = "virtualmachinesnapshotcontents";
-            want("snapshot.kubevirt.io", "virtualmachinesnapshots", own);
-            want("snapshot.kubevirt.io", contents, &["get"]);
-        }
-        if does(plan, &[Step::Restore]) {
-            want("snapshot.kubevirt.io", "virtualmachinerestores", own);
-        }
-        if does(plan, &[Step::Clone]) {
-            want("clone.kubevirt.io", "virtualmachineclones", own);
-        }
-        if does(plan, &[Step::ReadCut]) {
-            let watched: &[&str] = &["get", "list", "watch"];
-            want("snapshot.storage.k8s.io", "volumesnapshots", watched);
-        }
+    }
+    let group = "snapshot.kubevirt.io";
+    if does(plan, &[Step::Snapshot]) {
+        want(group, "virtualmachinesnapshots", FIXED);
+        want(group, "virtualmachinesnapshotcontents", &["get"]);
+    }
+    if does(plan, &[Step::Restore]) {
+        want(group, "virtualmachinerestores", FIXED);
+    }
+    if does(plan, &[Step::Clone]) {
+        want("clone.kubevirt.io", "virtualmachineclones", FIXED);
+    }
+    let group = "snapshot.storage.k8s.io";
+    if does(plan, &[Step::ReadCut]) {
+        want(group, "volumesnapshots", &["get", "list", "watch"]);
     }
     if plan.protection().volume_snapshot_class.is_some() {
-        let own: &[&str] = &["get", "list", "watch", "create", "delete"];
-        want("snapshot.storage.k8s.io", "volumesnapshots", own);
-        want(
-            "snapshot.storage.k8s.io",
-            "volumesnapshotcontents",
-            &["list"],
-        );
+        want(group, "volumesnapshots", FIXED);
+        want(group, "volumesnapshotcontents", &["list"]);
     }
-    asks
 }
 
 /// Asks for rights and says which are missing.

@@ -212,7 +212,7 @@ impl Trial {
     async fn close_streams(&mut self, world: &World) {
         for member in &mut self.members {
             let disk = member.plugged.take();
-            for mut one in disk.into_iter() {
+            if let Some(mut one) = disk {
                 close_stream(world, &mut one).await;
             }
             close_stream(world, member).await;

@@ -129,11 +129,11 @@ fn freezes<'a>(case: &Case<'a>) -> Vec<Freeze<'a>> {
             FreezeFact::Refused { why } if open.frozen.is_none() => {
                 open.refused = Some((event, why));
             }
-            FreezeFact::Refused { .. } => {}
             FreezeFact::ThawAsked => open.thaw_asked = open.thaw_asked.or(Some(event)),
             FreezeFact::Thawed { outcome } => open.thawed = Some((event, outcome)),
             FreezeFact::Abandoned => open.abandoned = Some(event),
-            FreezeFact::Asked { .. } | FreezeFact::Reported { .. } => {}
+            FreezeFact::Refused { .. } | FreezeFact::Asked { .. } | FreezeFact::Reported { .. } => {
+            }
         }
     }
     freezes

@@ -159,7 +159,7 @@ fn place(case: &Case<'_>, moved: &Move<'_>, end: &Event, target: Place<'_>, note
         (Some(_), Some(new), Place::At(target)) if !target.is_empty() && *new != target => {
             notes.bad.push(format!(
                 "the VM is on node {new} and went to {target}, {between}"
-            ))
+            ));
         }
         (Some(old), Some(new), Place::Unchanged) if old != new => notes.bad.push(format!(
             "the VM is on node {new} and was to stay on {old}, {between}"

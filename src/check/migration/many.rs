@@ -45,13 +45,14 @@ pub(in crate::check) fn check(case: &Case<'_>) -> Finding {
                 out.push(format!("{subject}: migration {} failed", last.name));
                 ENDLESS
             }
-            Some((last, _)) => match blackout::bracket(&one, last) {
-                Some((low, high)) => Span { low, high },
-                None => {
+            Some((last, _)) => {
+                if let Some((low, high)) = blackout::bracket(&one, last) {
+                    Span { low, high }
+                } else {
                     unheard.push(format!("{subject}: no write of it was heard afterwards"));
                     ENDLESS
                 }
-            },
+            }
         };
         spans.push(span);
     }

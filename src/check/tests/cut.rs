@@ -42,14 +42,14 @@ fn present(kit: &Kit, write: &Made) -> bool {
 
 /// The moments between which the point that the volumes hold can have been taken.
 fn bracket(kit: &Kit) -> (u64, u64) {
-    let acked = || kit.writes.iter().filter(|w| w.ack != u64::MAX);
-    let missing = acked().filter(|w| !present(kit, w));
+    let owed = || kit.writes.iter().filter(|w| w.ack != u64::MAX);
+    let missing = owed().filter(|w| !present(kit, w));
     let asked = missing
         .map(|w| w.heard)
         .min()
         .expect("something is missing")
         - 1;
-    let there = acked().filter(|w| present(kit, w)).map(|w| w.heard).max();
+    let there = owed().filter(|w| present(kit, w)).map(|w| w.heard).max();
     (asked, there.expect("something is there").max(asked + 1))
 }
 

@@ -474,7 +474,7 @@ fn an_eviction_moves_the_vm_or_leaves_it_alone() {
 fn the_window_of_an_evacuation_begins_with_the_eviction() {
     let mut kit = evicted(429, "Eviction triggered evacuation", true);
     // Nobody noticed the migration before the guest stood still.
-    for (at, _, fact) in kit.facts.iter_mut() {
+    for (at, _, fact) in &mut kit.facts {
         if matches!(fact, Fact::Migration { migration, .. } if !migration.completed) {
             *at = PAUSE + 340 * MS;
         }

@@ -309,9 +309,10 @@ async fn a_volume_that_one_probe_writes_no_other_gets() {
         // Whoever only reads disturbs nobody.
         assert_eq!(exec(&handle, &remote.scan(), second.as_bytes()).await.0, 0);
         // A raw write past a mounted file system is refused as well, and so is a mount under a probe.
-        let across = match target.starts_with("raw") {
-            true => "file serial=data mount=/run/m fs=ext4",
-            false => "raw serial=data",
+        let across = if target.starts_with("raw") {
+            "file serial=data mount=/run/m fs=ext4"
+        } else {
+            "raw serial=data"
         };
         let (status, _, said) =
             exec(&handle, &start, ledger(2, across).to_string().as_bytes()).await;

@@ -276,8 +276,14 @@ pub(super) fn step(ctx: &Ctx, at: &Key, name: &str) -> Result<(), ApiError> {
     let next = match entry["phase"].as_str().unwrap_or_default() {
         "Bound" => "AttachedToNode",
         "AttachedToNode" => "MountedToPod",
-        "MountedToPod" => return plug(ctx, &vmi, name),
-        "Detaching" => return unplug(ctx, &vmi, name),
+        "MountedToPod" => {
+            plug(ctx, &vmi, name);
+            return Ok(());
+        }
+        "Detaching" => {
+            unplug(ctx, &vmi, name);
+            return Ok(());
+        }
         "UnMountedFromPod" => return forget(ctx, &vmi, name),
         _ => return Ok(()),
     };
@@ -287,7 +293,7 @@ pub(super) fn step(ctx: &Ctx, at: &Key, name: &str) -> Result<(), ApiError> {
 }
 
 /// virt-handler: the guest gets the disk.
-fn plug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) -> Result<(), ApiError> {
+fn plug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) {
     let named = |list: &str| {
         items(&vmi["spec"], list)
             .iter()
@@ -296,7 +302,7 @@ fn plug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) -> Result<(), ApiError> {
     let (volume, device) = (named("/volumes"), named("/domain/devices/disks"));
     let domain = ctx.domain(meta::uid(vmi)).filter(|domain| !domain.ended());
     let (Some((volume, device)), Some(domain)) = (volume.zip(device), domain) else {
-        return Ok(());
+        return;
     };
     let claim = claim_of(volume).unwrap_or_default();
     let node = domain.place().node;
@@ -316,13 +322,12 @@ fn plug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) -> Result<(), ApiError> {
         Err(why) => {
             ctx.event(vmi, "Warning", "FailedMount", &why, HANDLER);
             later(ctx, vmi, name);
-            return Ok(());
+            return;
         }
     };
     let target = target(&domain);
     let disk = data_disk(device, target, open.clone());
     hand_over(ctx, vmi, domain, open, disk);
-    Ok(())
 }
 
 /// The name that the next hotplugged disk gets: they sit on a SCSI controller.
@@ -382,9 +387,9 @@ async fn stand_still(ctx: &Ctx, domain: &Domain, ms: i64) {
 }
 
 /// virt-handler: the guest gives the disk up.
-fn unplug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) -> Result<(), ApiError> {
+fn unplug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) {
     let Some(domain) = ctx.domain(meta::uid(vmi)) else {
-        return Ok(());
+        return;
     };
     let (site, vmi, name) = (Arc::clone(ctx), Arc::clone(vmi), name.to_owned());
     ctx.tracker.spawn(async move {
@@ -407,7 +412,6 @@ fn unplug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) -> Result<(), ApiError> {
         );
         later(&site, &vmi, &name);
     });
-    Ok(())
 }
 
 /// The volume is gone from node and guest: so are its pod and its entry.

@@ -352,7 +352,7 @@ fn lists_are_opened_and_unknown_kinds_are_named() {
         .next()
         .unwrap()
         .lines()
-        .map(|line| format!("    {line}\n"))
+        .flat_map(|line| ["    ", line, "\n"])
         .collect::<String>();
     let list = format!("apiVersion: v1\nkind: List\nitems:\n  -\n{item}");
     assert_eq!(report(&list).looked_at, 1);

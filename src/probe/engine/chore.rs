@@ -195,8 +195,8 @@ fn fill_volume(shared: &Shared, ordinal: usize, volume: &Volume) -> Result<u64, 
         loop {
             let wseq = cell + 1;
             let header = Header {
-                cell,
                 wseq,
+                cell,
                 ..issued
             };
             header.encode(shared.seed, buffer.cell_mut(len));

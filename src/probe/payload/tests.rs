@@ -15,7 +15,7 @@ fn filled(key: &Key) -> Box<Bytes> {
 
 /// Keys as one writer makes them in turn.
 fn keys() -> impl Iterator<Item = Key> {
-    (0..512_u128).map(|wseq| (7 << 96 | 3 << 64 | wseq << 32 | 4242).to_le_bytes())
+    (0..512_u128).map(|wseq| (7 << 96 | 3 << 64 | wseq << 32 | 0x1092).to_le_bytes())
 }
 
 fn sector_of(bytes: &Bytes, index: usize) -> &[u8; SECTOR] {

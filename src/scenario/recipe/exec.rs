@@ -66,7 +66,7 @@ async fn run(
     match (effect, &done) {
         (Effect::Freeze(_), Ok(())) => {
             // A freeze of what is frozen changes nothing.
-            walk.member.frozen.get_or_insert(Frozen {
+            walk.member.frozen.get_or_insert_with(|| Frozen {
                 storage: world.storage_now(site),
                 at: Instant::now(),
             });

@@ -53,7 +53,7 @@ async fn replicas(on: &On<'_>, scale: &Scale) -> Result<(), String> {
     }
     let kind = kind(&scale.target.resource)?;
     for object in &objects {
-        let reference = ObjRef::new(kind.clone(), &scale.target.namespace, &name(object));
+        let reference = ObjRef::new(kind.clone(), &scale.target.namespace, name(object));
         match &scale.op {
             ScaleOp::Down => down(on, object, &reference).await?,
             ScaleOp::Up => up(on, object, &reference).await?,

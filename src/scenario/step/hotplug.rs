@@ -196,8 +196,8 @@ async fn reported(world: &World, member: &Member, volume: &str, there: bool) -> 
         .cluster(world)
         .view::<VirtualMachineInstance>(&Scope::Namespace(ns.clone()));
     let deadline = world.deadline(world.plan.deadlines().transition);
-    let word = if there { "ready" } else { "gone" };
-    let waiting = format!("volume {volume} of VMI {vm} to be {word}");
+    let state = if there { "ready" } else { "gone" };
+    let waiting = format!("volume {volume} of VMI {vm} to be {state}");
     let last: Mutex<Option<VolumeStatus>> = Mutex::new(None);
     let look = || async {
         let found = view.peek(|vmis| {
@@ -243,8 +243,8 @@ async fn shown(
     there: bool,
 ) -> anyhow::Result<()> {
     let deadline = world.deadline(world.plan.deadlines().ssh);
-    let word = if there { "show" } else { "give up" };
-    let waiting = format!("the guest to {word} the disk with serial {serial}");
+    let verb = if there { "show" } else { "give up" };
+    let waiting = format!("the guest to {verb} the disk with serial {serial}");
     let last: Mutex<Option<GuestFacts>> = Mutex::new(None);
     let waited = repeat(&deadline, &waiting, Wake::paced(), || async {
         let (facts, _) = match prober.who(&world.binary, &deadline).await {

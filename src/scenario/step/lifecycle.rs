@@ -74,8 +74,8 @@ async fn reported(world: &World, member: &Member, paused: bool) -> anyhow::Resul
     let view = member
         .cluster(world)
         .view::<VirtualMachineInstance>(&Scope::Namespace(ns.clone()));
-    let word = if paused { "paused" } else { "no longer paused" };
-    let waiting = format!("VMI {vm} to say that it is {word}");
+    let state = if paused { "paused" } else { "no longer paused" };
+    let waiting = format!("VMI {vm} to say that it is {state}");
     let deadline = world.deadline(world.plan.deadlines().transition);
     let phase = view
         .until_object(&deadline, ns, vm, &waiting, |vmi| match vmi {

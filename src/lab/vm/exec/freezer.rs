@@ -136,7 +136,7 @@ fn parse(arguments: &[String]) -> Result<Flags, String> {
             _ => {
                 flags.timer = value
                     .parse()
-                    .map_err(|_not_a_number| invalid(&value, name))?
+                    .map_err(|_not_a_number| invalid(&value, name))?;
             }
         }
     }

@@ -106,11 +106,11 @@ pub(in crate::lab::vm) fn broke(
     let domain = ctx.domain(meta::uid(&vmi));
     let mut moved = false;
     if let Some(domain) = domain.filter(|domain| !domain.ended() && broken.is_abort()) {
-        if ctx.board.armed(Fault::FailedButMoved) {
-            if let Some(from) = land(ctx, &vmi, &domain)? {
-                ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
-                moved = true;
-            }
+        if ctx.board.armed(Fault::FailedButMoved)
+            && let Some(from) = land(ctx, &vmi, &domain)?
+        {
+            ctx.push(Work::PodStopped((namespace.clone(), from.pod)));
+            moved = true;
         }
         if ctx.board.armed(Fault::AbortLeavesTwo) {
             for open in domain.attached() {
@@ -170,12 +170,11 @@ pub(in crate::lab::vm) fn target_gone(ctx: &Ctx, pod: &Value) -> Result<(), ApiE
         node::reboot(ctx, &domain, true);
     }
     let guest = domain.guest();
-    match guest.as_ref().and_then(|guest| guest.real()) {
-        Some(machine) => machine.lose_target(),
-        None => {
-            let lost = Broken::Lost("Target pod is down".to_owned());
-            ctx.after(TOLD, Work::MigrationFailed((namespace, name), lost));
-        }
+    if let Some(machine) = guest.as_ref().and_then(|guest| guest.real()) {
+        machine.lose_target();
+    } else {
+        let lost = Broken::Lost("Target pod is down".to_owned());
+        ctx.after(TOLD, Work::MigrationFailed((namespace, name), lost));
     }
     Ok(())
 }

@@ -165,14 +165,15 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
     let job = (namespace, name);
     let guest = domain.guest();
     match guest.as_ref().and_then(|guest| guest.real()) {
-        None => match copying(ctx, &terms) {
-            Some(time) => mismove::end_later(ctx, &domain, time, Work::Migrated(job)),
-            None => {
+        None => {
+            if let Some(time) = copying(ctx, &terms) {
+                mismove::end_later(ctx, &domain, time, Work::Migrated(job));
+            } else {
                 let limit = terms.limit();
                 let overdue = Work::MigrationFailed(job, Broken::Overdue(limit));
                 ctx.after(Duration::from_secs(limit), overdue);
             }
-        },
+        }
         Some(machine) => {
             let (machine, node) = (Arc::clone(machine), place.node.clone());
             real::migrate(ctx, job, &domain, machine, node, attached, terms);

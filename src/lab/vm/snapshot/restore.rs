@@ -69,7 +69,7 @@ pub(super) fn step(ctx: &Ctx, restore: &Arc<Value>) -> Result<After, ApiError> {
         Err(error) => {
             let text = format!("VirtualMachineRestore encountered error {}", error.message);
             let reason = "VirtualMachineRestoreError";
-            ctx.event(&*restore, "Warning", reason, &text, COMPONENT);
+            ctx.event(&restore, "Warning", reason, &text, COMPONENT);
             says(ctx, &restore, false, &error.message, &error.message)?;
             Err(error)
         }

@@ -205,18 +205,15 @@ pub(super) fn data_volumes(
                 meta::metadata(c).shift_remove("ownerReferences");
             }
         })?;
-        match ctx.store.get(DV, namespace, &name) {
-            Some(dv) => {
-                let phase = phase(&dv);
-                waits |= !matches!(
-                    phase,
-                    "Succeeded" | "WaitForFirstConsumer" | "PendingPopulation"
-                );
-            }
-            None => {
-                data_volume(ctx, restore, template, &name)?;
-                waits = true;
-            }
+        if let Some(dv) = ctx.store.get(DV, namespace, &name) {
+            let phase = phase(&dv);
+            waits |= !matches!(
+                phase,
+                "Succeeded" | "WaitForFirstConsumer" | "PendingPopulation"
+            );
+        } else {
+            data_volume(ctx, restore, template, &name)?;
+            waits = true;
         }
     }
     let old = vm.map_or(&[][..], |vm| items(vm, "/spec/dataVolumeTemplates"));
@@ -347,18 +344,18 @@ fn identify(vm: &mut Value, restore: &Value) {
 fn defined(source: &Value, content: &Value, restores: &[Value]) -> Value {
     let mut spec = source["spec"].clone();
     let of = |name: &Value| restores.iter().find(|r| r["volumeName"] == *name);
-    let templated = |name: &str| template(content, name).is_some();
+    let is_templated = |name: &str| template(content, name).is_some();
     let mut renamed = Vec::new();
     let volumes = spec.pointer_mut("/template/spec/volumes");
     for volume in volumes.and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(restored) = of(&volume["name"]) else {
+        let Some(made) = of(&volume["name"]) else {
             continue;
         };
-        let claim = restored["persistentVolumeClaim"].clone();
+        let claim = made["persistentVolumeClaim"].clone();
         if volume.get("persistentVolumeClaim").is_some() {
             volume["persistentVolumeClaim"]["claimName"] = claim;
-        } else if templated(meta::text(volume, "/dataVolume/name")) {
-            let new = restored["dataVolumeName"].clone();
+        } else if is_templated(meta::text(volume, "/dataVolume/name")) {
+            let new = made["dataVolumeName"].clone();
             renamed.push((volume["dataVolume"]["name"].clone(), new.clone()));
             volume["dataVolume"]["name"] = new;
         } else {

@@ -199,7 +199,6 @@ mod tests {
 
     /// A ledger cell is one block of the file and so one unit of what lies below, however small the disk.
     #[test]
-    #[expect(clippy::print_stderr, reason = "a test that says that it did not run")]
     fn a_small_ext4_has_blocks_of_one_cell() {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");

@@ -30,7 +30,8 @@ pub(in crate::scenario::step) async fn abort(
     world: &World,
     member: &mut Member,
 ) -> anyhow::Result<()> {
-    watching(world, member, async |prober| {
+    // The future is large.
+    Box::pin(watching(world, member, async |prober| {
         let policy = throttle(world, member).await?;
         for how in Spoil::ALL {
             if how == Spoil::Starve {
@@ -48,7 +49,7 @@ pub(in crate::scenario::step) async fn abort(
         once(world, member, prober, "after")
             .await
             .context("a live migration after those that were spoiled")
-    })
+    }))
     .await
 }
 
