@@ -39,8 +39,10 @@ fn header(cell: u64) -> Header {
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 fn main() -> ExitCode {
-    let words = std::env::args().skip(1).filter(|word| word != "--bench");
-    let rounds = words.last().map_or(Ok(5000), |word| word.parse::<u32>());
+    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let rounds = words
+        .next_back()
+        .map_or(Ok(5000), |word| word.parse::<u32>());
     let Ok(rounds) = rounds else {
         println!("the one argument is a number of rounds");
         return ExitCode::FAILURE;

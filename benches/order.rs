@@ -326,6 +326,7 @@ fn history(world: &World, acks: AckLog, frames: u64) -> History {
         checks: vec!["D2".into(), "D3".into()],
         zero_loss: false,
         aimed: None,
+        parts: std::collections::BTreeMap::new(),
     };
     let volumes = (0u8..).take(VOLUMES).map(|ordinal| VolumeFact {
         ordinal,
@@ -380,6 +381,7 @@ fn history(world: &World, acks: AckLog, frames: u64) -> History {
         judges: vec![name],
         via: ReadVia::Guest,
         zero_loss: None,
+        cut: None,
         volumes: (0..VOLUMES).map(|volume| world.scan(volume)).collect(),
     };
     History {

@@ -31,7 +31,7 @@ fn selftest(args: &[&str]) -> (Option<i32>, String, Matrix) {
 
 #[test]
 fn every_reachable_fault_is_judged_as_ordained() {
-    let (code, said, matrix) = selftest(&["--jobs", "4", "--histories", "300"]);
+    let (code, said, matrix) = selftest(&["--jobs", "6", "--histories", "300"]);
     let bad: Vec<_> = matrix.rows.iter().filter(|row| row.word.is_bad()).collect();
     assert!(bad.is_empty(), "{bad:#?}\n{said}");
     assert!(matrix.gaps.is_empty(), "{:?}", matrix.gaps);

@@ -110,6 +110,7 @@ async fn config(dir: &TempDir) -> Result<Config, String> {
         host,
         accel,
         image,
+        init: image::Init::default(),
         dir: dir.path().to_owned(),
         sessions: Sessions::Break,
     })
