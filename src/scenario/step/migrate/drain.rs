@@ -128,7 +128,11 @@ async fn evicted(world: &World, member: &Member, node: &str) -> anyhow::Result<(
             .context("the guest after its launcher was evicted");
     }
     if first.said.contains("not live-migratable") {
-        return boot::state(world, member, member.site).await;
+        boot::state(world, member, member.site).await?;
+        // That it was refused is one thing, that the guest lives on another.
+        return super::arrive::arrived(world, member, prober)
+            .await
+            .context("the guest after an eviction that was refused");
     }
     moved(world, member, prober, &before, &deadline).await?;
     // As long as the VM was in it, the launcher was protected; what it left behind is not.
