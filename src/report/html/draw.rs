@@ -5,6 +5,8 @@ use serde::Serialize;
 use crate::report::view::{Bracket, StageView, Timeline};
 
 const WIDTH: f64 = 960.0;
+/// How wide the label of a gap is at most.
+const GAP_LABEL: f64 = 150.0;
 const LEFT: f64 = 52.0;
 const TOP: f64 = 26.0;
 const HEIGHT: f64 = 110.0;
@@ -48,6 +50,8 @@ struct Line {
 struct Gap {
     x: f64,
     width: f64,
+    /// The middle of the label, which keeps within the picture.
+    label_x: f64,
     label: String,
 }
 
@@ -90,6 +94,7 @@ pub(super) fn plot(timeline: &Timeline) -> Option<Plot> {
         gap: timeline.gap.map(|(from, to)| Gap {
             x: x(from),
             width: (x(to) - x(from)).max(1.0),
+            label_x: (x(from) + (x(to) - x(from)).max(1.0) / 2.0).min(WIDTH - GAP_LABEL / 2.0),
             label: format!("{:.2} s without an ack", to - from),
         }),
         marks,
