@@ -1,39 +1,26 @@
 //! Orders to a VM that stays where it is, and who it is afterwards, through the built binary.
 
+#[path = "common/trial.rs"]
+mod trial;
+
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
-use virtproof::check::Verdicts;
 use virtproof::check::verdict::Status;
 use virtproof::history::event::{Deed, Fact, LifecycleFact, Outcome};
 use virtproof::history::read::History;
 
 /// Runs a scenario in a lab of its own with one VM; the exit code and what was said.
 fn run(out: &Path, scenario: &str, more: &[&str]) -> (Option<i32>, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args(["run", "--lab", "--seed", "11", "--only", scenario])
-        .args(["--set", "workloads.0.count=1"])
-        .args(["--set", "load.duration=2s"])
-        .args(["--set", &format!("scenarios=[{scenario}]")])
-        .args(more)
-        .arg("--out")
-        .arg(out)
-        .output()
-        .expect("virtproof runs");
-    let said = format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    (done.status.code(), said)
+    let only = format!("scenarios=[{scenario}]");
+    let mut arguments = vec!["--seed", "11", "--set", only.as_str()];
+    arguments.extend(["--set", "workloads.0.count=1", "--set", "load.duration=2s"]);
+    arguments.extend(more);
+    trial::run(out, &arguments)
 }
 
 fn status(out: &Path, check: &str) -> Option<Status> {
-    let text = std::fs::read_to_string(out.join("verdicts.json")).expect("verdicts");
-    let judged: Verdicts = serde_json::from_str(&text).expect("verdicts");
-    let found = judged.verdicts.iter().find(|v| v.check == check);
-    found.map(|v| v.status)
+    trial::status(&trial::verdicts(out), check)
 }
 
 /// The orders that were taken, in order.
@@ -149,8 +136,7 @@ fn a_disk_comes_lives_through_a_restart_and_a_migration_and_goes() {
     for check in ["H1", "H2", "M2", "M3"] {
         assert_eq!(status(&out, check), Some(Status::Pass), "{check}\n{said}");
     }
-    let text = std::fs::read_to_string(out.join("verdicts.json")).expect("verdicts");
-    let judged: Verdicts = serde_json::from_str(&text).expect("verdicts");
+    let judged = trial::verdicts(&out);
     let disk: Vec<_> = judged
         .verdicts
         .iter()

@@ -1,11 +1,13 @@
 //! Live migration under load through the built binary: a VM that moves several times, one that cannot,
 //! drained nodes, migrations that are spoiled, syncs meanwhile, and many VMs at once.
 
+#[path = "common/trial.rs"]
+mod trial;
+
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
-use virtproof::check::Verdicts;
+use trial::{status, verdicts};
 use virtproof::check::verdict::Status;
 use virtproof::history::event::{Fact, Spoil};
 use virtproof::history::read::History;
@@ -22,24 +24,8 @@ fn run(out: &Path, scenario: &str, sets: &[&str]) -> (Option<i32>, String) {
     let patient = ["objectives.migrationBlackout=30s", "objectives.rpo=30s"];
     let sets = patient.iter().chain(sets);
     let sets = sets.flat_map(|set| ["--set", set]);
-    let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args(["run", "--lab", "--seed", "11", "--only", scenario])
-        .args(sets)
-        .arg("--out")
-        .arg(out)
-        .output()
-        .expect("virtproof runs");
-    let said = format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    (done.status.code(), said)
-}
-
-fn verdicts(out: &Path) -> Verdicts {
-    let text = std::fs::read_to_string(out.join("verdicts.json")).expect("verdicts");
-    serde_json::from_str(&text).expect("verdicts")
+    let common = ["--seed", "11", "--only", scenario];
+    trial::run(out, &common.into_iter().chain(sets).collect::<Vec<_>>())
 }
 
 #[test]
@@ -114,12 +100,6 @@ fn a_vm_that_cannot_be_migrated_fails_the_step_with_the_reason() {
 }
 
 /// The status of a check on every subject of the run, each of them the same.
-fn status(judged: &Verdicts, check: &str) -> Option<Status> {
-    let mut found = judged.verdicts.iter().filter(|v| v.check == check);
-    let first = found.next()?.status;
-    found.all(|v| v.status == first).then_some(first)
-}
-
 #[test]
 fn drained_nodes_are_left_alive_and_are_put_back() {
     let dir = tempfile::tempdir().expect("folder");

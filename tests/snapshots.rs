@@ -1,43 +1,24 @@
 //! Snapshots, restores and clones through the built binary: the rollback that is one, and the one that
 //! is not. What else can go wrong is in the table of faults.
 
+#[path = "common/trial.rs"]
+mod trial;
+
 use std::path::Path;
-use std::process::Command;
 
 use virtproof::check::Verdicts;
 use virtproof::check::verdict::Status;
 
 fn run(out: &Path, more: &[&str]) -> (Option<i32>, Verdicts, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_virtproof"))
-        .args([
-            "run",
-            "--lab",
-            "--seed",
-            "5",
-            "--set",
-            "workloads.0.count=1",
-        ])
-        .args(["--set", "load.duration=2s"])
-        .args(more)
-        .arg("--out")
-        .arg(out)
-        .output()
-        .expect("virtproof runs");
-    let said = format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    let text = std::fs::read_to_string(out.join("verdicts.json"))
-        .map_err(|error| format!("no verdicts ({error}):\n{said}"))
-        .expect("verdicts");
-    let verdicts = serde_json::from_str(&text).expect("verdicts");
-    (done.status.code(), verdicts, said)
+    let mut arguments = vec!["--seed", "5", "--set", "workloads.0.count=1"];
+    arguments.extend(["--set", "load.duration=2s"]);
+    arguments.extend(more);
+    let (code, said) = trial::run(out, &arguments);
+    (code, trial::verdicts(out), said)
 }
 
 fn status(verdicts: &Verdicts, check: &str) -> Status {
-    let found = verdicts.verdicts.iter().find(|v| v.check == check);
-    found.expect("a verdict").status
+    trial::status(verdicts, check).expect("a verdict")
 }
 
 #[test]
