@@ -7,7 +7,7 @@ use super::testkit::*;
 use super::verdict::Status::{self, Fail, Inconclusive, Pass};
 use super::*;
 use crate::history::acks::AckLog;
-use crate::history::event::{Fact, Outcome, Purpose, Residue, Site, Stage};
+use crate::history::event::{Fact, Outcome, Residue, Site, Stage};
 use crate::history::segment::Record;
 use crate::probe::frame::{CellState, FromGuest};
 
@@ -906,16 +906,7 @@ fn steps_gates_boots_and_the_vm_are_o1() {
         ("migrated by rebooting", |kit| {
             *kit = Kit::migrated(3, 300, 0);
             assert_eq!(kit.status("O1"), Pass);
-            kit.change(|fact| {
-                if let Fact::IncarnationStarted {
-                    purpose: Purpose::Verify,
-                    identity,
-                    ..
-                } = fact
-                {
-                    identity.boot_id = "another".into();
-                }
-            });
+            kit.verify_boot = "another";
         }),
     ];
     for (name, spoil) in outcomes {
