@@ -12,8 +12,7 @@ use virtproof::history::read::History;
 
 /// Runs a scenario in a lab of its own with one VM; the exit code and what was said.
 fn run(out: &Path, scenario: &str, more: &[&str]) -> (Option<i32>, String) {
-    let only = format!("scenarios=[{scenario}]");
-    let mut arguments = vec!["--seed", "11", "--set", only.as_str()];
+    let mut arguments = vec!["--seed", "11", "--only", scenario];
     arguments.extend(["--set", "workloads.0.count=1", "--set", "load.duration=2s"]);
     arguments.extend(more);
     trial::run(out, &arguments)

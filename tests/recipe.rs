@@ -11,14 +11,12 @@ use virtproof::check::verdict::Status;
 use virtproof::history::event::{Fact, FreezeFact, Outcome, RecipeFact};
 use virtproof::history::read::History;
 
-const SCENARIOS: &str = "scenarios=['recipe.*']";
-
 /// Runs a scenario in a lab of its own with one VM.
 fn run(dir: &Path, scenario: &str, sets: &[&str]) -> (Option<i32>, String, History) {
     let mut arguments = vec![
         "run", "--lab", "--seed", "3", "--only", scenario, "--out", "run",
     ];
-    for set in [SCENARIOS, "workloads.0.count=1"].iter().chain(sets) {
+    for set in ["workloads.0.count=1"].iter().chain(sets) {
         arguments.extend(["--set", set]);
     }
     let (code, said) = virtproof(dir, &arguments);

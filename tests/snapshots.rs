@@ -25,7 +25,7 @@ fn status(verdicts: &Verdicts, check: &str) -> Status {
 fn a_restore_is_a_rollback_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("folder");
     let out = dir.path().join("run");
-    let (code, verdicts, said) = run(&out, &["--set", "scenarios=[snapshot.restore]"]);
+    let (code, verdicts, said) = run(&out, &["--only", "snapshot.restore"]);
     assert_eq!(code, Some(0), "{said}");
     for check in ["C1", "C3", "D1", "O4"] {
         assert_eq!(status(&verdicts, check), Status::Pass, "{check}\n{said}");
@@ -45,8 +45,8 @@ fn a_restore_that_does_nothing_is_red() {
     let dir = tempfile::tempdir().expect("folder");
     let out = dir.path().join("run");
     let more = [
-        "--set",
-        "scenarios=[snapshot.restore]",
+        "--only",
+        "snapshot.restore",
         "--fault",
         "restore-is-a-no-op",
     ];

@@ -112,9 +112,7 @@ impl Actor {
 
     /// The command line of a row's run.
     fn line(&self, row: &FaultSpec, seed: &str, out: &str, more: &[&str]) -> Vec<String> {
-        // Not every scenario that has a row is among those of the lab's own plan.
-        let scenario = format!("scenarios=[{}]", row.scenario);
-        let mut args = vec!["run", "--lab", "--seed", seed, "--set", &scenario];
+        let mut args = vec!["run", "--lab", "--seed", seed, "--only", row.scenario];
         args.extend(["--out", out]);
         if self.real {
             args.extend(["--guests", "qemu"]);

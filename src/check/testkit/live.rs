@@ -5,11 +5,27 @@ use crate::history::event::{
     CaptureFact, Deed, Fact, FileSystemFact, FreezeFact, LedgerMode, LifecycleFact, MigrationFact,
     Outcome, Site,
 };
+use crate::history::segment::Record;
 
 /// When a migrated guest stands still, and a frozen one is frozen.
 pub(in crate::check) const PAUSE: u64 = START + 1_000 * MS;
 
 impl Kit {
+    /// The stream breaks for a while: what was acked meanwhile is heard at once at its end, and no token
+    /// crosses.
+    pub(in crate::check) fn hear_at_once(&mut self, silence: std::ops::Range<u64>) {
+        for record in &mut self.load {
+            if let Record::Frame { at_ns, .. } = record
+                && silence.contains(at_ns)
+            {
+                *at_ns = silence.end;
+            }
+        }
+        self.load.sort_by_key(Record::at_ns);
+        let lost = |record: &Record| matches!(record, Record::Token { at_ns, .. } if silence.contains(at_ns));
+        self.load.retain(|record| !lost(record));
+    }
+
     /// A live migration in which the guest stands still for some milliseconds, its clock for `lag` of
     /// them.
     pub(in crate::check) fn migrated(seed: u64, pause_ms: u64, lag_ms: u64) -> Self {

@@ -54,17 +54,7 @@ fn a_guest_that_goes_on_late_is_caught_by_the_objective() {
 fn silence_of_a_stream_that_broke_is_no_pause() {
     let mut kit = Kit::paused(3, 0, 0);
     let back = PAUSE + PAUSED_MS * MS + 50 * MS;
-    for record in &mut kit.load {
-        if let Record::Frame { at_ns, .. } = record
-            && (PAUSE..back).contains(at_ns)
-        {
-            *at_ns = back;
-        }
-    }
-    kit.load.sort_by_key(Record::at_ns);
-    kit.load.retain(
-        |record| !matches!(record, Record::Token { at_ns, .. } if (PAUSE..back).contains(at_ns)),
-    );
+    kit.hear_at_once(PAUSE..back);
     assert_eq!(judged(&mut kit, "L1"), Fail);
 }
 
