@@ -42,8 +42,17 @@ impl Core {
 
     /// Whether both ends of a demoted image are taken for equal before its final snapshot has
     /// crossed (fault `busy-promote-forced`): the daemons show the state that they also show after.
+    /// That goes for every disk with a ledger, and for any whose snapshot waits behind a late one.
     pub(in crate::lab::array) fn looks_exchanged(&self, key: &Key) -> bool {
-        self.board.armed(Fault::BusyPromoteForced) && self.carries(key)
+        let waits = || {
+            let group = self.group_of(key).unwrap_or_default();
+            let sites = [key.0, key.0.peer()];
+            sites
+                .map(|site| (site, group.clone()))
+                .iter()
+                .any(|of| self.holds_back(of))
+        };
+        self.board.armed(Fault::BusyPromoteForced) && (self.carries(key) || waits())
     }
 
     /// Whether the next snapshot of a group is late (fault `busy-promote-forced`): the final one, and

@@ -100,6 +100,29 @@ fn a_busy_promotion_looks_clean_and_is_forced_onto_an_older_point() {
 }
 
 #[test]
+fn a_disk_without_a_ledger_does_not_wait_behind_the_late_snapshot_of_its_group() {
+    let mut load = Load::new(None);
+    let root: Key = (Primary, "root".into());
+    load.core.create(root.clone(), PAGE as u64).unwrap();
+    load.core
+        .enable(&root, &every(60, "vm"), at(load.clock))
+        .unwrap();
+    load.core
+        .promote(&root, false, &every(60, "vm"), at(load.clock))
+        .unwrap();
+    load.run();
+    load.core.board.plant(Fault::BusyPromoteForced);
+    for volume in 0..2 {
+        let now = at(load.clock);
+        load.core.demote(&key(Primary, volume), now).unwrap();
+    }
+    load.core.demote(&root, at(load.clock)).unwrap();
+    load.settle();
+    let ready = load.core.resync(&root, false, at(load.clock));
+    assert_eq!(ready, Ok(true), "or the move never reaches its promotion");
+}
+
+#[test]
 fn a_resync_in_the_wrong_direction_overwrites_what_was_written_since() {
     let mut load = failed_over(Some(Fault::ResyncOverwritesPrimary));
     load.run();
