@@ -19,6 +19,9 @@ pub struct Seen {
     pub refused: bool,
     /// The worst word of each check, by id.
     pub checks: BTreeMap<String, Status>,
+    /// For each check that did not pass: the sentence of its worst verdict.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub why: BTreeMap<String, String>,
     /// The longest stage of any recovery, as T2 measured them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longest_stage: Option<String>,
@@ -37,7 +40,14 @@ impl Seen {
                 .checks
                 .entry(verdict.check.clone())
                 .or_insert(verdict.status);
+            if verdict.status > *worst {
+                self.why.remove(&verdict.check);
+            }
             *worst = verdict.status.max(*worst);
+            if *worst != Status::Pass && verdict.status == *worst {
+                let why = self.why.entry(verdict.check.clone());
+                why.or_insert_with(|| verdict.summary.clone());
+            }
             for measure in verdict.measures.iter().filter(|_| verdict.check == "T2") {
                 if let Some(stage) = measure.name.strip_prefix("rto.")
                     && measure.high > longest
@@ -55,5 +65,11 @@ impl Seen {
             .iter()
             .filter(move |(_, worst)| **worst == status)
             .map(|(check, _)| check.as_str())
+    }
+
+    /// Why a check did not pass, to be put behind what it said.
+    pub fn because(&self, check: &str) -> String {
+        let why = self.why.get(check);
+        why.map(|why| format!(" ({why})")).unwrap_or_default()
     }
 }

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::check::CATALOGUE;
-use crate::check::verdict::Status;
+use crate::check::verdict::{Status, Verdict};
+use crate::check::{CATALOGUE, Verdicts};
 use crate::lab::faults::{FaultSpec, Ordained, by_name, table as faults};
 
 fn ids() -> Vec<&'static str> {
@@ -123,6 +123,48 @@ fn a_fault_is_caught_only_by_the_check_that_must_catch_it() {
     assert!(matches!(judge(row, &Seen::default()), Word::Broken(_)));
     let wrong_exit = seen(0, &[("D1", Status::Fail)]);
     assert!(matches!(judge(row, &wrong_exit), Word::Miss(_)));
+}
+
+#[test]
+fn of_each_check_the_worst_verdict_says_why() {
+    let verdict = |check: &str, status, summary: &str| Verdict {
+        check: check.into(),
+        trial: "t1".into(),
+        scenario: "relocate.zero-loss".into(),
+        subject: "ledger-0".into(),
+        status,
+        summary: summary.into(),
+        witness: vec![],
+        warnings: vec![],
+        limits: vec![],
+        measures: vec![],
+    };
+    let mut seen = Seen::default();
+    seen.take(&Verdicts {
+        overall: Status::Fail,
+        history: String::new(),
+        verdicts: vec![
+            verdict("D1", Status::Inconclusive, "nothing was read"),
+            verdict("D1", Status::Fail, "a write is missing"),
+            verdict("D1", Status::Fail, "another is missing"),
+            verdict("D1", Status::Pass, "all is there"),
+            verdict("D2", Status::Pass, "in order"),
+        ],
+    });
+    assert_eq!(seen.because("D1"), " (a write is missing)");
+    assert_eq!(seen.because("D2"), "");
+    assert_eq!(seen.because("D3"), "");
+}
+
+#[test]
+fn a_miss_says_why_each_check_came_out_as_it_did() {
+    let row = by_name("drop-acked-write").expect("a row");
+    let mut missed = seen(1, &[("D1", Status::Inconclusive), ("O1", Status::Fail)]);
+    missed.why = [("D1", "nothing was read"), ("O1", "no promotion came")]
+        .map(|(check, why)| (check.to_owned(), why.to_owned()))
+        .into();
+    let said = "D1 said inconclusive (nothing was read); failed: [O1 (no promotion came)]";
+    assert_eq!(judge(row, &missed), Word::Miss(said.into()));
 }
 
 #[test]

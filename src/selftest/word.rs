@@ -71,14 +71,25 @@ fn spoken(status: Option<&Status>) -> &'static str {
     }
 }
 
+/// The checks that failed, and why.
+fn failures(seen: &Seen) -> Vec<String> {
+    let failed = seen.with(Status::Fail);
+    failed
+        .map(|check| format!("{check}{}", seen.because(check)))
+        .collect()
+}
+
 fn fired(checks: &[&str], exit: i32, seen: &Seen) -> Word {
     let silent: Vec<_> = checks
         .iter()
         .filter(|check| seen.checks.get(**check) != Some(&Status::Fail))
-        .map(|check| format!("{check} said {}", spoken(seen.checks.get(*check))))
+        .map(|check| {
+            let said = spoken(seen.checks.get(*check));
+            format!("{check} said {said}{}", seen.because(check))
+        })
         .collect();
     if !silent.is_empty() {
-        let failed: Vec<_> = seen.with(Status::Fail).collect();
+        let failed = failures(seen);
         return Word::Miss(format!(
             "{}; failed: [{}]",
             silent.join(", "),
@@ -92,9 +103,9 @@ fn fired(checks: &[&str], exit: i32, seen: &Seen) -> Word {
 }
 
 fn unsure(exit: i32, seen: &Seen) -> Word {
-    let failed: Vec<_> = seen.with(Status::Fail).collect();
+    let failed = failures(seen);
     if !failed.is_empty() {
-        return Word::FalseAlarm(format!("{} failed on no evidence", failed.join(", ")));
+        return Word::FalseAlarm(format!("failed on no evidence: {}", failed.join(", ")));
     }
     if exit != 4 {
         return Word::Miss(format!("the exit code is {exit}, not 4: {}", seen.said));
@@ -106,13 +117,15 @@ fn unsure(exit: i32, seen: &Seen) -> Word {
 }
 
 fn green(exit: i32, seen: &Seen) -> Word {
-    let failed: Vec<_> = seen.with(Status::Fail).collect();
+    let failed = failures(seen);
     if !failed.is_empty() {
-        return Word::FalseAlarm(format!("{} failed", failed.join(", ")));
+        return Word::FalseAlarm(format!("failed: {}", failed.join(", ")));
     }
-    let unsure: Vec<_> = seen.with(Status::Inconclusive).collect();
+    let unsure: Vec<_> = (seen.with(Status::Inconclusive))
+        .map(|check| format!("{check}{}", seen.because(check)))
+        .collect();
     if !unsure.is_empty() {
-        return Word::Miss(format!("{} could not say", unsure.join(", ")));
+        return Word::Miss(format!("could not say: {}", unsure.join(", ")));
     }
     if exit != 0 || seen.checks.is_empty() {
         return Word::Miss(format!("the exit code is {exit}: {}", seen.said));
