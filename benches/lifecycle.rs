@@ -131,6 +131,7 @@ fn request(dir: &Path, count: usize) -> anyhow::Result<Request> {
         probe: None,
         argv: Vec::new(),
         lab: true,
+        simulated: true,
         faults: Vec::new(),
         sign_key: None,
     })

@@ -7,10 +7,12 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 19] = [
+const PAGES: [&str; 22] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
+    "docs/disks.md",
+    "docs/databases.md",
     "docs/evidence.md",
     "docs/extending.md",
     "docs/lab.md",
@@ -26,6 +28,7 @@ const PAGES: [&str; 19] = [
     "docs/selftest.md",
     "docs/simulation.md",
     "docs/snapshots.md",
+    "docs/storage.md",
     "docs/templates.md",
 ];
 

@@ -246,3 +246,34 @@ fn a_run_killed_inside_a_recipe_leaves_no_guest_frozen() {
         assert!(log.contains("unfreeze"), "the thaw was on record: {log}");
     }
 }
+
+#[test]
+fn a_run_killed_in_a_freeze_from_inside_is_thawed_over_ssh() {
+    let dir = tempfile::tempdir().expect("folder");
+    let _lab = Lab::up(dir.path(), |plan| {
+        plan.replace("count: 3", "count: 1\n    quiesce: guest")
+    });
+    let (mut child, _lines) = within(dir.path(), "recipe.freeze-covers-replica", "freeze done");
+    signal(&child, "-KILL");
+    child.wait().expect("its end");
+    let key = dir.path().join("run/guests/login-key");
+    let mode = std::fs::metadata(&key).expect("a key").permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o600
+    );
+    let (code, said) = virtproof(dir.path(), &["cleanup", "run"]);
+    assert_eq!(code, Some(0), "{said}");
+    let log = std::fs::read_to_string(dir.path().join("run/undo.jsonl")).expect("a log");
+    // The guest still ran, so only a login can have told that the thaw is done.
+    let line = |text: &str| log.lines().position(|line| line.contains(text));
+    let thaw = line(r#""do":"thaw""#).expect("the thaw was on record");
+    let record: serde_json::Value =
+        serde_json::from_str(log.lines().nth(thaw).expect("a line")).expect("JSON");
+    let id = &record["record"]["id"];
+    assert!(
+        line(&format!(r#"{{"done":{{"id":{id}}}}}"#)).is_some(),
+        "{log}"
+    );
+    assert!(!key.exists(), "the key outlived its use");
+}

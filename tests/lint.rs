@@ -115,7 +115,7 @@ fn exit_codes_say_what_was_found() {
     check(
         &["own/recipes"],
         0,
-        &["0 errors, 0 warnings", "in 2 objects"],
+        &["0 errors, 0 warnings", "in 5 objects"],
     );
     check(&["own/recipes", "--strict"], 0, &[]);
     check(

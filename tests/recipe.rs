@@ -41,6 +41,14 @@ fn status(dir: &Path, check: &str) -> Status {
 }
 
 #[test]
+fn simulated_guests_have_no_database_and_say_so() {
+    let dir = tempfile::tempdir().expect("folder");
+    let (code, said) = virtproof(dir.path(), &["run", "--lab", "--only", "recipe.db"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--guests qemu"), "{said}");
+}
+
+#[test]
 fn hooks_reach_the_guest_once_for_each_capture() {
     for mode in ["strict", "faithful"] {
         let dir = tempfile::tempdir().expect("folder");

@@ -4,13 +4,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::CancellationToken;
 use virtproof::cluster::crd::core::{ConfigMap, NAMESPACE, PersistentVolumeClaim};
 use virtproof::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
-use virtproof::cluster::undo::{Undo, UndoLog, replay};
+use virtproof::cluster::undo::{Hands, Thaw, Undo, UndoLog, replay};
 use virtproof::cluster::{
     Ask, Deadline, Error, Method, ObjRef, Owner, Scope, Seen, Sites, Wake, repeat,
 };
@@ -22,6 +24,20 @@ use virtproof::replicate::{Driver, Evidence, Goal, Mode, Set, Work, fence, hando
 
 const NS: &str = "rehearsal";
 const PVCS: [&str; 2] = ["data-0", "data-1"];
+
+/// Nobody is frozen from inside here.
+struct Gloves;
+
+impl Hands for Gloves {
+    fn thaw<'a>(
+        &'a self,
+        thaw: &'a Thaw,
+        _deadline: &'a Deadline,
+    ) -> LocalBoxFuture<'a, Result<(), String>> {
+        let refused = format!("{thaw:?} is nobody's to thaw");
+        async move { Err(refused) }.boxed_local()
+    }
+}
 
 struct Rig {
     lab: Lab,
@@ -66,6 +82,7 @@ impl Rig {
             fencing: model::Fencing::None,
             handle_map: [("lab-east-".to_owned(), "lab-west-".to_owned())].into(),
             volume_snapshot_class: None,
+            volume_group_snapshot_class: None,
         };
         Self {
             lab,
@@ -153,7 +170,7 @@ impl Rig {
         drop(self.owner);
         let log = UndoLog::open(&self.log).expect("the log opens");
         let deadline = Deadline::after(Duration::from_secs(60), &CancellationToken::new());
-        let left = replay(&log, &self.sites, &deadline).await;
+        let left = replay(&log, &self.sites, &Gloves, &deadline).await;
         assert!(left.is_empty(), "{left:#?}");
         let swept = self.sites.sweep(&log, &[NS.to_owned()]).await;
         assert_eq!(swept.sites.len(), 2, "{:?}", swept.trouble);

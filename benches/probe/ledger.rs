@@ -64,6 +64,7 @@ impl Ledger {
                 vol_id: [1; 16],
                 target: Target::Raw(Locator::Path(place.ours().to_owned())),
                 cells: None,
+                from: 0,
             }],
             scratch: DEFAULT_SCRATCH,
             expect: vec![INCARNATION],

@@ -3,9 +3,9 @@
 use super::case::Case;
 use super::finding::Finding;
 use super::{
-    cold, cut, damage, discarded, durability, fence, fidelity, freeze, honesty, hooks, hotplug,
-    identity, inside, isolation, lifecycle, migration, order, outcome, protection, reprotection,
-    residue, rpo, rto, second, split, stale,
+    cold, cut, damage, database, discarded, durability, fence, fidelity, freeze, honesty, hooks,
+    hotplug, identity, inside, isolation, lifecycle, migration, order, outcome, protection,
+    reprotection, residue, rpo, rto, second, split, stale,
 };
 
 /// What a check gives its word on.
@@ -198,6 +198,13 @@ pub const CATALOGUE: &[CheckSpec] = &[
         run: migration::many,
     },
     subject(
+        "M5",
+        "the disks moved, and what they left is inert",
+        "The VMI names the claims that its disks were to move to, and copies of the old claims hold everything from before the move and nothing from after it.",
+        "Writes under way while the disks moved may be on the old claims or not; that all of them are on the new ones is D1's and M3's.",
+        migration::left,
+    ),
+    subject(
         "L1",
         "the pause was real, and no longer than ordered",
         "While the VM was paused its guest wrote nothing, and it wrote again within the objective after it was resumed.",
@@ -231,6 +238,13 @@ pub const CATALOGUE: &[CheckSpec] = &[
         "While a disk came and went, the writers of the others stood still for no longer than allowed.",
         "Known to within a token interval. The objective is `migrationBlackout`.",
         hotplug::others,
+    ),
+    subject(
+        "H3",
+        "a volume grew for its guest",
+        "A volume that was made to grow has its new size in the guest without a reboot, and at every later login, on the other site too; what it grew by was blank.",
+        "What is written on the new part is judged as a subject of its own.",
+        hotplug::grown,
     ),
     subject(
         "A1",
@@ -268,11 +282,25 @@ pub const CATALOGUE: &[CheckSpec] = &[
         hooks::check,
     ),
     subject(
+        "A6",
+        "the database came back whole",
+        "The database's own check finds nothing, its transactions are the first ones without a gap, each as it was committed, and none is there in part. Where a hook of the guest agent was to quiesce it, it had nothing to recover.",
+        "A database's own check sees its structure; what a transaction carries is compared beside it.",
+        database::whole,
+    ),
+    subject(
+        "A7",
+        "committed transactions survived",
+        "Every transaction that the database acknowledged before the guest was frozen for the point that came back is there; all of them where nothing may be lost.",
+        "A transaction whose acknowledgement never reached the host is not owed.",
+        database::kept,
+    ),
+    subject(
         "C1",
         "what was restored is the cut",
         "Every write acknowledged before the cut was asked for is there, and nothing that was issued after it had been taken.",
         "Writes under way while the cut was taken may be there or not; needs writes before and after it.",
-        cut::rollback,
+        cut::rollback::check,
     ),
     subject(
         "C2",

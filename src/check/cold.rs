@@ -3,10 +3,11 @@
 use super::case::Case;
 use super::damage::{coverage, line};
 use super::finding::Finding;
+use super::hotplug::grown::growths;
 use super::image::Image;
 use super::order::rule;
 use super::stale::extents;
-use crate::probe::frame::CellState;
+use crate::probe::frame::{CellState, Opened};
 
 /// D7.
 pub(super) fn check(case: &Case<'_>) -> Finding {
@@ -49,6 +50,15 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
     })
 }
 
+/// The size that a volume must have at a moment: as the load found it, unless it was made to grow since.
+fn size_by(case: &Case<'_>, opened: &Opened, at_ns: u64) -> u64 {
+    let growths = growths(case);
+    let since = growths
+        .iter()
+        .rfind(|growth| growth.had(opened.volume, at_ns));
+    since.map_or(opened.size, |growth| growth.size().max(opened.size))
+}
+
 /// Volumes that were read back with another size than the load found.
 fn sizes(case: &Case<'_>) -> Vec<String> {
     let mut bad = Vec::new();
@@ -62,15 +72,12 @@ fn sizes(case: &Case<'_>) -> Vec<String> {
                 .volumes
                 .iter()
                 .find(|read| read.volume == opened.volume);
-            if let Some(read) = read.filter(|read| read.size != opened.size) {
-                let change = if read.size < opened.size {
-                    "shrank"
-                } else {
-                    "grew"
-                };
+            let owed = size_by(case, opened, scan.at_ns);
+            if let Some(read) = read.filter(|read| read.size != owed) {
+                let change = if read.size < owed { "shrank" } else { "grew" };
                 bad.push(format!(
-                    "volume {} {change} from {} to {} bytes",
-                    opened.volume, opened.size, read.size
+                    "volume {} {change} from {owed} to {} bytes",
+                    opened.volume, read.size
                 ));
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::case::Case;
 use super::finding::Finding;
-use crate::history::event::{Fact, ShapeFact, Site};
+use crate::history::event::{Fact, HotplugFact, ShapeFact, Site};
 
 /// What one comparison of two shapes came to.
 #[derive(Debug, Default)]
@@ -14,10 +14,19 @@ struct Notes {
     limits: Vec<String>,
 }
 
-/// O3: every shape seen against the first, the newest where the subject was brought among them.
+/// O3: every shape seen against the first, the newest where the subject was brought among them. A disk
+/// that was plugged or taken away since makes it another machine on purpose, so looks begin anew.
 pub(super) fn check(case: &Case<'_>) -> Finding {
+    let changed = case.events().filter(|event| {
+        let Fact::Hotplug { hotplug, .. } = &event.fact else {
+            return false;
+        };
+        matches!(hotplug, HotplugFact::Asked { .. })
+    });
+    let since = changed.last().map(|event| event.seq);
     let shapes: Vec<(u64, Site, &ShapeFact)> = case
         .events()
+        .filter(|event| Some(event.seq) > since)
         .filter_map(|event| match &event.fact {
             Fact::Shape { site, shape } => Some((event.seq, *site, shape)),
             _ => None,

@@ -13,9 +13,10 @@ struct Walk<'a> {
     begun: u64,
     hooks: usize,
     named: bool,
+    restores: bool,
     /// Hooks that came to an end, in order.
     ended: Vec<Hook<'a>>,
-    /// Points that were taken, by event.
+    /// Points that were taken, or groups that were restored, by event.
     taken: Vec<u64>,
     outcome: Option<&'a Outcome>,
 }
@@ -61,6 +62,7 @@ fn walks<'a>(case: &Case<'a>) -> Vec<Walk<'a>> {
                 begun: event.seq,
                 hooks: hooks.len(),
                 named: !workflow.is_empty(),
+                restores: workflow == "restore",
                 ..Walk::default()
             });
         }
@@ -72,6 +74,15 @@ fn walks<'a>(case: &Case<'a>) -> Vec<Walk<'a>> {
 }
 
 impl<'a> Walk<'a> {
+    /// What its groups are for.
+    const fn deed(&self) -> &'static str {
+        if self.restores {
+            "group was restored"
+        } else {
+            "point was taken"
+        }
+    }
+
     fn take(&mut self, event: &'a Event) {
         match &event.fact {
             Fact::Recipe {
@@ -94,6 +105,10 @@ impl<'a> Walk<'a> {
                 ..
             } => self.outcome = Some(outcome),
             Fact::Capture { capture, .. } if capture.taken => self.taken.push(event.seq),
+            Fact::Recipe {
+                recipe: RecipeFact::Restored { .. },
+                ..
+            } => self.taken.push(event.seq),
             _ => {}
         }
     }
@@ -118,7 +133,7 @@ fn judge(walk: &Walk<'_>) -> Finding {
     let met = met.count();
     match outcome {
         Outcome::Ok if walk.taken.is_empty() => {
-            Finding::unsure("the workflow ended well and no point was taken")
+            Finding::unsure(format!("the workflow ended well and no {}", walk.deed()))
         }
         Outcome::Ok if met > 0 => Finding::pass(format!(
             "{met} hooks failed, and the workflow went on as was declared"
@@ -139,7 +154,8 @@ fn stops(walk: &Walk<'_>, hook: &Hook<'_>, why: &str, outcome: &Outcome) -> Find
     let name = hook.name;
     if let Some(taken) = walk.taken.iter().find(|taken| **taken > hook.event) {
         return Finding::fail(format!(
-            "{name} failed and was to stop the workflow, and a point was taken all the same"
+            "{name} failed and was to stop the workflow, and a {} all the same",
+            walk.deed()
         ))
         .witness(format!("event {}, then event {taken}: {why}", hook.event));
     }

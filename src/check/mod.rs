@@ -18,6 +18,7 @@ mod catalogue;
 mod cold;
 mod cut;
 mod damage;
+mod database;
 mod discarded;
 mod durability;
 mod fence;

@@ -122,7 +122,7 @@ fn boots(case: &Case<'_>) -> Option<String> {
         .iter()
         .rfind(|life| life.purpose == Purpose::Load && life.seq < last.seq)?;
     let fresh = match family {
-        "migrate" => before.site != last.site,
+        "migrate" | "storage" => before.site != last.site,
         "boot" | "lifecycle" | "relocate" | "failover" | "failback" => true,
         _ => return None,
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::case::Case;
 use super::finding::Finding;
-use crate::history::event::{Fact, Outcome, ReplicationFact, Site};
+use crate::history::event::{Fact, MovedDisk, Outcome, ReplicationFact, Site, StorageFact};
 
 /// What is wrong, and what nobody looked at.
 #[derive(Debug, Default)]
@@ -27,11 +27,12 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
         .next()
         .map_or(Site::Primary, |first| first.site);
     let fault = case.fault().unwrap_or(u64::MAX);
-    before(case, created.pvcs, home, fault, &mut notes);
+    let pvcs = moved(case, created.pvcs);
+    before(case, &pvcs, home, fault, &mut notes);
     let target = case.target().filter(|target| *target != home);
     if let (true, Some(target)) = (case.moves(), target) {
-        after(case, created.pvcs, target, fault, &mut notes);
-        claims(case, created.pvcs, target, &mut notes);
+        after(case, &pvcs, target, fault, &mut notes);
+        claims(case, &pvcs, target, &mut notes);
     }
     // What a trial that stopped half-way did not get to see is nobody's fault.
     if case.trial.outcome == Some(&Outcome::Ok) && !notes.bad.is_empty() {
@@ -51,6 +52,31 @@ pub(super) fn check(case: &Case<'_>) -> Finding {
         target.map_or("", |_| " and came back as their own replicas")
     ))
     .limit("sync states are what the replication objects say; R2 and D1 test them")
+}
+
+/// The PVCs of the VM at last: what its disks moved to in the place of what they left.
+fn moved(case: &Case<'_>, pvcs: &[String]) -> Vec<String> {
+    let mut pvcs = pvcs.to_vec();
+    let mut asked: &[MovedDisk] = &[];
+    for event in case.events() {
+        match &event.fact {
+            Fact::Storage {
+                storage: StorageFact::Asked { disks, .. },
+                ..
+            } => asked = disks,
+            Fact::Storage {
+                storage: StorageFact::Moved { .. },
+                ..
+            } => {
+                for disk in asked {
+                    let left = pvcs.iter_mut().filter(|pvc| **pvc == disk.from);
+                    left.for_each(|pvc| pvc.clone_from(&disk.to));
+                }
+            }
+            _ => {}
+        }
+    }
+    pvcs
 }
 
 /// The last word of the replication objects on each PVC in a window, and whether any was heard.

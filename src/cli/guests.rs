@@ -13,18 +13,29 @@ use crate::lab::control;
 use crate::lab::qemu::host::{self, Host, Wish};
 use crate::lab::qemu::image::{self, BuildOptions, Clean, Image, ImageError, Init};
 use crate::lab::qemu::{CONSOLE_FILE, Config, Hypervisor, Sessions, orphans};
+use crate::plan::Plan;
+use crate::plan::model::Engine;
 use crate::run::RunError;
+use crate::scenario::catalogue::{Step, select};
 
-/// The guests of a lab whose files go to `dir`.
-pub(super) async fn of(args: &GuestArgs, dir: &Path) -> anyhow::Result<Guests> {
+/// The guests of a lab whose files go to `dir`; `more` is what they have beyond a plain system.
+pub(super) async fn of(
+    args: &GuestArgs,
+    dir: &Path,
+    more: &BTreeSet<image::Layer>,
+) -> anyhow::Result<Guests> {
     if args.guests == GuestKind::Sim {
         return Ok(Guests::Simulated);
     }
     let host = Host::find(None).await.map_err(missing)?;
-    let (init, layers) = match args.guest_init {
-        GuestInit::Busybox => (Init::Busybox, BTreeSet::new()),
-        GuestInit::Systemd => (Init::Systemd, BTreeSet::from([image::Layer::Systemd])),
+    let mut layers = more.clone();
+    let init = match args.guest_init {
+        GuestInit::Busybox => Init::Busybox,
+        GuestInit::Systemd => Init::Systemd,
     };
+    if init == Init::Systemd {
+        layers.insert(image::Layer::Systemd);
+    }
     let image = match (&args.kernel, &args.initrd) {
         (Some(kernel), Some(initrd)) => Image::own(kernel, initrd).map_err(missing)?,
         _ => built(layers, false).await?,
@@ -51,6 +62,29 @@ pub(super) async fn of(args: &GuestArgs, dir: &Path) -> anyhow::Result<Guests> {
         },
     };
     Ok(Guests::Real(Hypervisor::new(config).map_err(missing)?))
+}
+
+/// What guests have beyond a plain system for the scenarios of a plan that `only` leaves: the databases
+/// that some of them ask for.
+pub(super) fn layers(plan: &Plan, only: &[String]) -> Result<BTreeSet<image::Layer>, RunError> {
+    let chosen =
+        |patterns: &[String]| select(patterns).map_err(|why| RunError::usage(anyhow::anyhow!(why)));
+    let mut specs = chosen(plan.patterns())?;
+    if !only.is_empty() {
+        let only = chosen(only)?;
+        specs.retain(|spec| only.iter().any(|one| one.kind == spec.kind));
+    }
+    let mut steps = specs.iter().flat_map(|spec| spec.steps);
+    if !steps.any(|step| *step == Step::Commit) {
+        return Ok(BTreeSet::new());
+    }
+    let engines = plan.workloads().iter().map(|workload| {
+        let database = workload.database.clone().unwrap_or_default();
+        match database.engine {
+            Engine::Sqlite => image::Layer::Sqlite,
+        }
+    });
+    Ok(engines.collect())
 }
 
 /// What this machine lacks is not met before anything was done.

@@ -1,5 +1,6 @@
 //! `lab`: simulated sites, in this process or talked to over their control socket.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,6 +23,7 @@ use super::{guests, signals, trace};
 use crate::history::event::{Event, Fact, Site};
 use crate::lab::control::{self, Answer, Request, Status, ask};
 use crate::lab::faults::{Board, Moment, Planting};
+use crate::lab::qemu::image::Layer;
 use crate::lab::{Lab, LabConfig, faults};
 use crate::plan::{self, Known, Loaded};
 use crate::run::RunError;
@@ -65,6 +67,7 @@ impl InProcess {
         names: &[String],
         seed: u64,
         guests: &GuestArgs,
+        layers: &BTreeSet<Layer>,
     ) -> anyhow::Result<Self> {
         let asked: Vec<_> = names
             .iter()
@@ -79,7 +82,7 @@ impl InProcess {
             dir: dir.path().to_owned(),
             seed,
             time_scale: LabConfig::FAST,
-            guests: guests::of(guests, dir.path()).await?,
+            guests: guests::of(guests, dir.path(), layers).await?,
         };
         let lab = Lab::start(&config)
             .await
@@ -130,13 +133,7 @@ impl InProcess {
 
     /// The built-in plan.
     pub(super) fn plan(&self, sets: &[String], only: &[String]) -> Result<Loaded, RunError> {
-        let (dir, known) = (self.dir.path(), Known::nothing());
-        let sets = &scenarios(sets, only);
-        let loaded = match self.kind {
-            GuestKind::Sim => plan::lab_with(dir, sets, &known),
-            GuestKind::Qemu => plan::lab_qemu_with(dir, sets, &known),
-        };
-        loaded.map_err(RunError::usage)
+        built_in(self.kind, self.dir.path(), sets, only)
     }
 
     /// Copies what its guests said on their consoles into a run directory. Nobody judges it, so it
@@ -151,6 +148,21 @@ impl InProcess {
         self.serving.await.context("the lab's task")??;
         self.dir.close().context("removing the lab's folder")
     }
+}
+
+/// The built-in plan for a kind of guests, as if it lay in a folder.
+pub(super) fn built_in(
+    kind: GuestKind,
+    dir: &Path,
+    sets: &[String],
+    only: &[String],
+) -> Result<Loaded, RunError> {
+    let (sets, known) = (&scenarios(sets, only), Known::nothing());
+    let loaded = match kind {
+        GuestKind::Sim => plan::lab_with(dir, sets, &known),
+        GuestKind::Qemu => plan::lab_qemu_with(dir, sets, &known),
+    };
+    loaded.map_err(RunError::usage)
 }
 
 /// What the built-in plan is changed by: its scenarios are a selection, and whoever asks for others
@@ -186,7 +198,7 @@ async fn foreground(up: &LabUp, verbose: u8) -> anyhow::Result<Exit> {
         dir: up.dir.clone(),
         seed: up.seed,
         time_scale: up.time_scale,
-        guests: guests::of(&up.guests, &up.dir).await?,
+        guests: guests::of(&up.guests, &up.dir, &BTreeSet::new()).await?,
     };
     let lab = Lab::start(&config)
         .await

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::args::{Format, GuestKind, Run};
 use super::exit::Exit;
-use super::lab::InProcess;
+use super::lab::{InProcess, built_in};
 use super::output::{columns, line, note};
 use super::{guests, progress, signals, trace};
 use crate::evidence::SignKey;
@@ -43,7 +43,8 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
     let out = args.out.clone().unwrap_or_else(default_out);
     trace::start(verbose)?;
     let lab = if args.lab {
-        Some(InProcess::start(&args.fault, seed, &args.guests).await?)
+        let layers = guests::layers(&looked_at(args)?.plan, &args.only)?;
+        Some(InProcess::start(&args.fault, seed, &args.guests, &layers).await?)
     } else {
         None
     };
@@ -63,6 +64,7 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
         probe: args.probe.clone(),
         argv: std::env::args().collect(),
         lab: args.lab,
+        simulated: args.lab && args.guests.guests == GuestKind::Sim,
         faults: args.fault.clone(),
         sign_key,
     };
@@ -88,6 +90,14 @@ pub(super) async fn run(args: &Run, format: Format, verbose: u8) -> anyhow::Resu
         lab.stop().await?;
     }
     report(&ended, &out, &hint, format)
+}
+
+/// The plan before there is a lab, for what the lab must have for it.
+fn looked_at(args: &Run) -> Result<Loaded, RunError> {
+    match &args.plan {
+        Some(path) => load(path, &args.set),
+        None => built_in(args.guests.guests, Path::new("."), &args.set, &args.only),
+    }
 }
 
 fn report(ended: &Ended, out: &Path, hint: &str, format: Format) -> anyhow::Result<Exit> {

@@ -100,6 +100,7 @@ async fn rows(
     for (index, spec) in specs.iter().enumerate() {
         let seeds = match spec.how {
             How::Nowhere => 0,
+            _ if spec.real_only && !actor.real => 0,
             _ => args.seeds,
         };
         for seed in args.seed..args.seed + seeds {

@@ -13,6 +13,7 @@ mod error;
 mod evict;
 pub mod exec;
 mod facts;
+mod group;
 mod kind;
 mod owner;
 pub mod portforward;

@@ -37,6 +37,8 @@ pub const MIRROR_INDEPENDENT: &str = "lab-independent";
 pub const GROUP_PARAMETER: &str = "consistencyGroup";
 /// VolumeSnapshotClass of [`DRIVER`]; the default one.
 pub const SNAPSHOT_CLASS: &str = "lab-snapshot";
+/// VolumeGroupSnapshotClass of [`DRIVER`]; the default one.
+pub const GROUP_SNAPSHOT_CLASS: &str = "lab-group-snapshot";
 /// VolumeSnapshotClass whose snapshots stay on the array when their VolumeSnapshot goes.
 pub const SNAPSHOT_RETAINED: &str = "lab-snapshot-retain";
 /// NetworkFenceClass.

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{
-    AccessMode, DriverKind, Evidence, FencingMethod, FileSystem, LedgerKind, Quiesce, RecipeMode,
-    RouteKind, Sites, VolumeMode,
+    AccessMode, Database, DriverKind, Evidence, FencingMethod, FileSystem, LedgerKind, Quiesce,
+    RecipeMode, RouteKind, Sites, VolumeMode,
 };
 use super::text::{DurationText, ParameterText, QuantityText};
 
@@ -96,6 +96,10 @@ pub struct Protection {
     /// another guest from clones of snapshots (D8). Without it D8 is not judged.
     #[serde(default)]
     pub volume_snapshot_class: Option<String>,
+    /// VolumeGroupSnapshotClass on both sites for `snapshot.multi-disk-group`; the driver's default one
+    /// when absent.
+    #[serde(default)]
+    pub volume_group_snapshot_class: Option<String>,
 }
 
 /// Fencing of a live site.
@@ -140,6 +144,10 @@ pub struct Workload {
     /// How the VM is frozen; by its Recipe if it has one, else by KubeVirt's subresource.
     #[serde(default)]
     pub quiesce: Option<Quiesce>,
+    /// The database in the VM's guest, for scenarios that ask what becomes of its transactions; SQLite
+    /// where they find none named.
+    #[serde(default)]
+    pub database: Option<Database>,
     /// How to log in.
     #[serde(default)]
     pub ssh: Ssh,
@@ -313,6 +321,10 @@ pub struct Migration {
     #[serde(default = "twenty")]
     #[schemars(range(min = 1, max = 1000))]
     pub qps: u32,
+    /// StorageClass on both sites to which `storage.migrate` moves the data disks; that which they
+    /// have when absent.
+    #[serde(default)]
+    pub storage_class: Option<String>,
 }
 
 impl Default for Migration {
@@ -320,6 +332,7 @@ impl Default for Migration {
         Self {
             count: one(),
             qps: twenty(),
+            storage_class: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! everything that is wrong at once, each with file, line, what was expected and what to do.
 //! May use: nothing in this crate.
 
+mod database;
 pub mod file;
 pub mod model;
 mod overrides;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::database::{Database, Engine};
 pub use super::quiesce::{Quiesce, RecipeMode};
 
 /// A rehearsal that may be run.
@@ -155,6 +156,8 @@ pub struct Protection {
     pub handle_map: BTreeMap<String, String>,
     /// VolumeSnapshotClass on both sites, for a second reader of what was read back.
     pub volume_snapshot_class: Option<String>,
+    /// VolumeGroupSnapshotClass on both sites; the driver's default one if `None`.
+    pub volume_group_snapshot_class: Option<String>,
 }
 
 /// A replication driver and what it needs.
@@ -244,6 +247,8 @@ pub struct Workload {
     pub recipe_parameters: BTreeMap<String, Vec<String>>,
     /// How the VM is frozen.
     pub quiesce: Quiesce,
+    /// The database in its guests, where the plan names one.
+    pub database: Option<Database>,
     /// How to log in.
     pub ssh: Ssh,
     /// Data volumes to add when the template marks none; empty means the default pair.
@@ -436,12 +441,14 @@ pub struct Load {
 }
 
 /// How VMs are live-migrated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migration {
     /// How often each VM, one after the other, 1 to 1000.
     pub count: u32,
     /// How many are asked for in a second where all VMs move at once, 1 to 1000.
     pub qps: u32,
+    /// The StorageClass to which data disks move; the one that they have if `None`.
+    pub storage_class: Option<String>,
 }
 
 /// How a site is broken and healed for unplanned scenarios: both are given or neither.

@@ -34,4 +34,6 @@ pub enum Quiesce {
     Subresource,
     /// The hooks of the workload's Recipe.
     Recipe,
+    /// `fsfreeze` inside the guest, over SSH: the file systems of the data volumes, and no agent.
+    Guest,
 }

@@ -67,6 +67,8 @@ pub struct Volume {
     /// Cells that the volume had when it was filled, if it was: regions are fitted to this and not
     /// to a size that a restore may have changed.
     pub cells: Option<u64>,
+    /// Cells of its device that are not its own: it begins behind them. Only of a whole device.
+    pub from: u64,
 }
 
 /// A validated config.
@@ -151,6 +153,9 @@ impl fmt::Display for Config {
                 Target::File(FileTarget { on, mount, kind }) => {
                     write!(f, "volume {ordinal} {id} file {on} mount={mount} fs={kind}")?;
                 }
+            }
+            if volume.from > 0 {
+                write!(f, " from={}", volume.from)?;
             }
             match volume.cells {
                 Some(cells) => writeln!(f, " cells={cells}")?,
@@ -238,8 +243,14 @@ impl Draft {
         let pinned = rest.last().and_then(|last| last.strip_prefix("cells="));
         let cells = pinned.map(parse_u64).transpose()?;
         let rest = &rest[..rest.len() - usize::from(pinned.is_some())];
+        let mut from = 0;
         let target = match rest {
             ["raw", on] => Target::Raw(parse_locator(on)?),
+            ["raw", on, behind] => {
+                let behind = behind.strip_prefix("from=");
+                from = parse_u64(behind.ok_or("expected from=CELLS behind the disk")?)?;
+                Target::Raw(parse_locator(on)?)
+            }
             ["file", on, mount, kind] => Target::File(FileTarget {
                 on: parse_locator(on)?,
                 mount: match mount.strip_prefix("mount=") {
@@ -261,6 +272,7 @@ impl Draft {
             vol_id,
             target,
             cells,
+            from,
         });
         Ok(())
     }
@@ -376,6 +388,7 @@ purpose load
 layout canary=1 log=2 hot=3 cold_stride=4 hot_writers=5
 volume 0 10000000000000000000000000000000 raw serial=vp-0
 volume 1 20000000000000000000000000000000 file serial=vp-1 mount=/mnt/vp fs=xfs cells=262144
+volume 2 30000000000000000000000000000000 raw serial=vp-0 from=16384 cells=16384
 scratch 65536
 expect 0100000100000001
 ";
@@ -473,10 +486,13 @@ expect 0100000100000001
     prop_compose! {
         fn config()(
             run_id: [u8; 16], seed: u64, incarnation: u64, load: bool, [canary, log, hot, cold_stride]: [u64; 4],
-            hot_writers in 1u32..=64, targets in vec((target(), any::<Option<u64>>()), 1..=MAX_VOLUMES),
+            hot_writers in 1u32..=64, targets in vec((target(), any::<Option<u64>>(), 0..3u64), 1..=MAX_VOLUMES),
             scratch in MIN_SCRATCH.., expect in vec(any::<u64>(), 0..5),
         ) -> Config {
-            let volumes = (1u128..).zip(targets).map(|(id, (target, cells))| Volume { vol_id: id.to_be_bytes(), target, cells });
+            let volumes = (1u128..).zip(targets).map(|(id, (target, cells, from))| {
+                let from = if matches!(target, Target::Raw(_)) { from } else { 0 };
+                Volume { vol_id: id.to_be_bytes(), target, cells, from }
+            });
             Config {
                 run_id, seed, incarnation,
                 purpose: if load { Purpose::Load } else { Purpose::Verify },

@@ -1,8 +1,8 @@
-//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `look`, `check`, `reach`,
-//! `version`.
+//! The probe that is copied into a guest: `info`, `start`, `attach`, `scan`, `look`, `check`, `freeze`,
+//! `frozen`, `thaw`, `reach`, `echo`, `version`.
 //!
-//! Contract: std only, one static file, no trace but its socket. `start` leaves a daemon behind or
-//! an error on standard error and nothing running.
+//! Contract: std only, one static file, no trace but its sockets. `start` leaves a daemon behind or
+//! an error on standard error and nothing running, and so does `freeze` with what holds the freeze.
 
 #![expect(
     dead_code,
@@ -20,6 +20,7 @@ mod echo;
 mod engine;
 mod filesystem;
 mod frame;
+mod hold;
 mod layout;
 mod lease;
 mod linux;
@@ -29,6 +30,7 @@ mod platform;
 mod reach;
 mod scan;
 mod session;
+mod window;
 mod wire;
 
 use std::fs::{self, File, Permissions};
@@ -41,10 +43,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::{Config, MAX_CONFIG};
 use filesystem::Told;
+use hold::Hold;
 use linux::Linux;
 use platform::{FileSystems, OpenError, Platform};
 use session::{Daemon, Left};
@@ -52,7 +55,7 @@ use session::{Daemon, Left};
 /// Changes when host and probe of different builds could not understand each other.
 const FORMAT: u32 = 2;
 const USAGE: &str =
-    "usage: probe info | start SOCKET | attach SOCKET | scan | look | check | reach | echo | version";
+    "usage: probe info | start SOCKET | attach SOCKET | scan | look | check | freeze SOCKET MS | frozen SOCKET | thaw SOCKET | reach | echo | version";
 
 /// An error as it is shown: one line of what was tried and what was seen.
 type Shown = String;
@@ -68,6 +71,10 @@ fn main() -> ExitCode {
         ["scan"] => scan_volumes(),
         ["look"] => told(filesystem::look),
         ["check"] => told(filesystem::check),
+        ["freeze", socket, timer] => freeze(socket, timer),
+        ["hold", socket, timer] => hold_frozen(socket, timer),
+        ["frozen", socket] => frozen(socket),
+        ["thaw", socket] => thaw(socket),
         ["reach"] => try_reaching(),
         ["echo"] => echo_back(),
         ["version"] => say(&format!(
@@ -137,13 +144,23 @@ fn read_config(from: impl Read) -> Result<(Config, String), Shown> {
     Ok((config, text))
 }
 
-/// Starts the daemon as a process group of its own and waits until it listens.
+/// Starts the daemon and waits until it listens.
 fn start(socket: &str) -> Result<(), Shown> {
+    let answer = leave_behind(&["daemon", socket])?;
+    if answer == "ready\n" {
+        return say(&answer);
+    }
+    Err(answer.trim_end().to_owned())
+}
+
+/// Starts this program with these words as a process group of its own, gives it the config, and returns
+/// what it answers. It outlives this process.
+fn leave_behind(words: &[&str]) -> Result<String, Shown> {
     let (_, text) = read_config(io::stdin())?;
     let failed = |error: io::Error| format!("starting the daemon: {error}");
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     let mut child = Command::new("/proc/self/exe")
-        .args(["daemon", socket])
+        .args(words)
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
@@ -155,38 +172,142 @@ fn start(socket: &str) -> Result<(), Shown> {
         .and_then(|()| ours.shutdown(Shutdown::Write))
         .map_err(failed)?;
     let mut answer = String::new();
-    BufReader::new(ours)
-        .read_line(&mut answer)
-        .map_err(failed)?;
-    if answer == "ready\n" {
-        return say("ready\n");
+    ours.read_to_string(&mut answer).map_err(failed)?;
+    if answer.trim().is_empty() {
+        let status = child.wait().map_err(failed)?;
+        return Err(format!("the daemon ended without a word: {status}"));
     }
-    let status = child.wait().map_err(failed)?;
-    Err(match answer.trim_end() {
-        "" => format!("the daemon ended without a word: {status}"),
-        answer => answer.to_owned(),
-    })
+    Ok(answer)
 }
 
-/// What `start` leaves behind. Its standard input is the socket on which `start` waits.
+/// The socket on which whoever left this process behind waits: its standard input.
+fn starter() -> Result<UnixStream, Shown> {
+    let fd = io::stdin().as_fd().try_clone_to_owned();
+    fd.map(UnixStream::from).map_err(to_starter)
+}
+
+fn to_starter(error: io::Error) -> Shown {
+    format!("talking to the starter: {error}")
+}
+
+/// Answers the starter, which then goes.
+fn answer(starter: &mut UnixStream, text: &str) -> Result<(), Shown> {
+    starter
+        .write_all(text.as_bytes())
+        .and_then(|()| starter.shutdown(Shutdown::Both))
+        .map_err(to_starter)
+}
+
+/// What `start` leaves behind.
 fn daemon(socket: &str) -> Result<(), Shown> {
-    let failed = |error: io::Error| format!("talking to the starter: {error}");
-    let fd = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    let mut starter = UnixStream::from(fd);
+    let mut starter = starter()?;
     let opened = read_config(&starter).and_then(|(config, _)| {
         let daemon = Daemon::open(&config, &Linux::default()).map_err(|error| error.to_string())?;
         Ok((daemon, listen(socket)?))
     });
-    let answer = match &opened {
+    let said = match &opened {
         Ok(_) => "ready\n".to_owned(),
-        Err(error) => format!("{}\n", error.replace('\n', " ")),
+        Err(error) => one_line(error),
     };
-    starter
-        .write_all(answer.as_bytes())
-        .and_then(|()| starter.shutdown(Shutdown::Both))
-        .map_err(failed)?;
+    answer(&mut starter, &said)?;
     let (daemon, listener) = opened?;
     serve(socket, &listener, daemon)
+}
+
+fn one_line(error: &str) -> String {
+    format!("{}\n", error.replace('\n', " "))
+}
+
+/// Freezes the file systems of the file volumes and says so, a line each. What holds them lives on.
+fn freeze(socket: &str, timer: &str) -> Result<(), Shown> {
+    let answer = leave_behind(&["hold", socket, timer])?;
+    match answer.strip_prefix("frozen\n") {
+        Some(lines) => say(lines),
+        None => Err(answer.trim_end().to_owned()),
+    }
+}
+
+/// What `freeze` leaves behind: a timer that thaws, and a socket for who thaws before.
+fn hold_frozen(socket: &str, timer: &str) -> Result<(), Shown> {
+    let mut starter = starter()?;
+    let timer: u64 = timer.parse().map_err(|error| format!("the timer {timer}: {error}"))?;
+    let begun = read_config(&starter).and_then(|(config, _)| {
+        let hold = Arc::new(Hold::new(&config, Arc::new(Linux::default())));
+        Ok((hold, listen(socket)?))
+    });
+    let (hold, listener) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return answer(&mut starter, &one_line(&error)),
+    };
+    // Before anything is frozen: without a timer nothing may be.
+    let until = Instant::now() + Duration::from_millis(timer);
+    let (guarded, path) = (Arc::clone(&hold), socket.to_owned());
+    let guard = move || {
+        if guarded.guard(until) {
+            fs::remove_file(&path).ok();
+            std::process::exit(0);
+        }
+    };
+    if let Err(error) = thread::Builder::new().spawn(guard) {
+        fs::remove_file(socket).ok();
+        return answer(&mut starter, &one_line(&format!("starting the timer: {error}")));
+    }
+    let frozen = hold.freeze();
+    let said = match &frozen {
+        Ok(told) => format!("frozen\n{}", filesystem::lines(told)),
+        Err(error) => one_line(error),
+    };
+    // Whoever asked may be gone, which changes nothing.
+    answer(&mut starter, &said).ok();
+    while !hold.is_over() {
+        if let Ok((stream, _)) = listener.accept() {
+            // One that says nothing, or hears nothing, is left alone.
+            obey(stream, &hold).ok();
+        } else {
+            thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+    fs::remove_file(socket).map_err(|error| format!("removing {socket}: {error}"))
+}
+
+/// Does what one client of the hold asks for.
+fn obey(mut stream: UnixStream, hold: &Hold) -> io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut word = String::new();
+    BufReader::new(stream.try_clone()?.take(16)).read_line(&mut word)?;
+    let told = match word.as_str() {
+        "thaw\n" => hold.end(),
+        "frozen\n" => Some(hold.ask()),
+        _ => None,
+    };
+    stream.write_all(filesystem::lines(&told.unwrap_or_default()).as_bytes())
+}
+
+/// What the hold that listens on `socket` answers to a word; `None` if there is none.
+fn ask_hold(socket: &str, word: &str) -> Option<String> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    writeln!(stream, "{word}").ok()?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).ok()?;
+    (!said.is_empty()).then_some(said)
+}
+
+/// Says whether the file systems are held frozen.
+fn frozen(socket: &str) -> Result<(), Shown> {
+    let (config, _) = read_config(io::stdin())?;
+    match ask_hold(socket, "frozen") {
+        Some(said) => say(&said),
+        None => say(&filesystem::lines(&hold::unheld(&config))),
+    }
+}
+
+/// Has the hold thaw, or thaws itself where what held was killed.
+fn thaw(socket: &str) -> Result<(), Shown> {
+    let (config, _) = read_config(io::stdin())?;
+    match ask_hold(socket, "thaw") {
+        Some(said) => say(&said),
+        None => say(&filesystem::lines(&hold::thaw_bare(&config, &Linux::default()))),
+    }
 }
 
 /// Listens on `socket`, for root alone. A stale socket is replaced, a live one is not.

@@ -19,6 +19,7 @@ pub mod embedded;
 pub mod engine;
 pub mod filesystem;
 pub mod frame;
+pub mod hold;
 pub mod host;
 pub mod layout;
 pub mod lease;
@@ -31,6 +32,7 @@ pub mod reach;
 pub mod remote;
 pub mod scan;
 pub mod session;
+mod window;
 pub mod wire;
 
 #[cfg(test)]

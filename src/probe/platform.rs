@@ -68,6 +68,8 @@ pub enum Access {
     Read,
     /// Reading and writing, alone.
     Write,
+    /// Reading and writing, beside somebody who keeps to another part of it.
+    Beside,
 }
 
 /// A guest.
@@ -98,4 +100,18 @@ pub trait FileSystems {
     /// has its own checker look without changing anything. Whether it is sound, `None` if there is no
     /// checker, and what was said. What cannot be mounted is not sound. It must not be mounted yet.
     fn check(&self, target: &FileTarget) -> Result<(Option<bool>, String), OpenError>;
+}
+
+/// What `fsfreeze` does in a guest.
+pub trait Freezes: Send + Sync {
+    /// Freezes the file system of a file volume, which must be mounted. Blocks for what is under way.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] if it is frozen already, whoever froze it.
+    fn freeze(&self, target: &FileTarget) -> io::Result<()>;
+    /// Thaws it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if it is not frozen.
+    fn thaw(&self, target: &FileTarget) -> io::Result<()>;
 }

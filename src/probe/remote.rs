@@ -51,6 +51,15 @@ pub enum Request {
     Look,
     /// [`Remote::check`]; the config follows on standard input.
     Check,
+    /// [`Remote::freeze`]; the config follows on standard input.
+    Freeze {
+        /// The timer, in milliseconds.
+        timer_ms: u64,
+    },
+    /// [`Remote::frozen`]; the config follows on standard input.
+    Frozen,
+    /// [`Remote::thaw`]; the config follows on standard input.
+    Thaw,
     /// [`Remote::reach`]; the addresses follow on standard input.
     Reach,
     /// [`Remote::echo`]; numbers follow on standard input.
@@ -148,6 +157,27 @@ impl Remote {
         self.command("echo")
     }
 
+    /// The socket of what holds the run's freeze.
+    pub fn freezer(&self) -> String {
+        format!("{}/freeze.sock", self.dir())
+    }
+
+    /// Freezes the file systems of the file volumes and leaves behind what thaws them when the timer
+    /// runs out: config on standard input, a line each on standard output.
+    pub fn freeze(&self, timer_ms: u64) -> String {
+        self.command(&format!("freeze {} {timer_ms}", self.freezer()))
+    }
+
+    /// Says whether they are frozen: config on standard input, a line each on standard output.
+    pub fn frozen(&self) -> String {
+        self.command(&format!("frozen {}", self.freezer()))
+    }
+
+    /// Thaws them: config on standard input, a line each on standard output.
+    pub fn thaw(&self) -> String {
+        self.command(&format!("thaw {}", self.freezer()))
+    }
+
     fn command(&self, words: &str) -> String {
         let sudo = if self.root { "" } else { SUDO };
         format!("{sudo}{} {words}", self.probe())
@@ -176,9 +206,15 @@ impl Remote {
             Request::Scan,
             Request::Look,
             Request::Check,
+            Request::Frozen,
+            Request::Thaw,
             Request::Reach,
             Request::Echo,
         ];
+        let timer = command.rsplit(' ').next().map(str::parse);
+        if let Some(Ok(timer_ms)) = timer {
+            candidates.push(Request::Freeze { timer_ms });
+        }
         if let Some(incarnation) = socket(command) {
             candidates.push(Request::Start { incarnation });
             candidates.push(Request::Attach { incarnation });
@@ -201,6 +237,9 @@ impl Remote {
             Request::Scan => self.scan(),
             Request::Look => self.look(),
             Request::Check => self.check(),
+            Request::Freeze { timer_ms } => self.freeze(*timer_ms),
+            Request::Frozen => self.frozen(),
+            Request::Thaw => self.thaw(),
             Request::Reach => self.reach(),
             Request::Echo => self.echo(),
         }
@@ -255,8 +294,11 @@ mod tests {
                 Request::Scan,
                 Request::Look,
                 Request::Check,
+                Request::Frozen,
+                Request::Thaw,
                 Request::Reach,
                 Request::Echo,
+                Request::Freeze { timer_ms: incarnation },
                 Request::Start { incarnation },
                 Request::Attach { incarnation },
             ] {

@@ -43,6 +43,7 @@ impl Bench {
             vol_id: (0xF0 + ordinal as u128).to_be_bytes(),
             target: Target::Raw(Locator::Serial(ordinal.to_string())),
             cells: Some(CELLS),
+            from: 0,
         };
         Self {
             rack: Rack::new(&vec![CELLS * CELL as u64; volumes], grants, seed),

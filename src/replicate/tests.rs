@@ -79,6 +79,8 @@ impl World {
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_secs(2);
+/// Gives up only after a controller had its say, even on a busy machine.
+const ENOUGH: Duration = Duration::from_secs(8);
 
 fn path(pvc: &str) -> String {
     format!("{VRS}/{pvc}")
@@ -138,7 +140,7 @@ async fn protection_asks_for_every_volume_and_waits_for_all() {
         }
         world.east.change(&path("data-0"), &primary());
     };
-    let (error, ()) = tokio::join!(world.reach(&goal, SHORT), one);
+    let (error, ()) = tokio::join!(world.reach(&goal, ENOUGH), one);
     let error = error.expect_err("one of two");
     assert!(error.to_string().contains("data-1"), "{error}");
     protect(&world).await;
@@ -196,7 +198,7 @@ async fn a_planned_move_passes_the_gate_only_when_clean() {
     // Demoted, but the last data has not crossed: the controller would force a promotion now.
     let degraded = settled("Secondary", "Demoted", "True", "False");
     let (error, ()) = tokio::join!(
-        world.reach(&goal, SHORT),
+        world.reach(&goal, ENOUGH),
         controller(&world.east, "secondary", &degraded),
     );
     assert!(error.is_err());
@@ -325,7 +327,7 @@ async fn a_resync_is_done_when_the_winner_says_that_data_crossed() {
         world.west.change(&path(pvc), &stale);
     }
     let (error, ()) = tokio::join!(
-        world.reach(&goal, SHORT),
+        world.reach(&goal, ENOUGH),
         controller(&world.east, "secondary", &resyncing),
     );
     assert!(error.expect_err("stale").to_string().contains("last sync"));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::marks::marks;
 use super::view::{
     Bracket, Mark, Series, SiteView, StageView, StepView, SubjectView, Timeline, TrialView,
     VERSION, View,
@@ -233,7 +234,8 @@ fn subject_view(
         .iter()
         .filter(|i| i.trial.as_deref() == Some(trial) && i.subject.as_deref() == Some(name))
         .collect();
-    let stages = stages(events);
+    let recovers = recovers(events);
+    let stages = if recovers { stages(events) } else { Vec::new() };
     let measure = |check: &str, measure: &str| {
         let verdict = verdicts.iter().find(|v| v.check == check)?;
         let m = verdict.measures.iter().find(|m| m.name == measure)?;
@@ -247,10 +249,11 @@ fn subject_view(
     SubjectView {
         name: name.to_owned(),
         status: worst(verdicts.iter()),
-        timeline: timeline(events, &runs),
+        timeline: timeline(events, &runs, recovers),
         stages,
         rpo: measure("R1", "rpo"),
         blackout: measure("M1", "blackout"),
+        stall: stall(&verdicts),
         rto: measure("T1", "rto"),
         acked: runs.iter().map(|run| run.acks.writes()).sum(),
         lost: lost.map(|b| whole(b.high)),
@@ -258,6 +261,21 @@ fn subject_view(
         unprotected: super::record::unprotected(events),
         verdicts,
     }
+}
+
+/// The longest freeze of all.
+fn stall(verdicts: &[Verdict]) -> Option<Bracket> {
+    let measures = verdicts
+        .iter()
+        .filter(|v| v.check == "A4")
+        .flat_map(|v| &v.measures);
+    let stalls = measures.filter(|m| m.name == "freeze-stall");
+    let longest = stalls.max_by(|a, b| a.high.total_cmp(&b.high))?;
+    Some(Bracket {
+        low: longest.low,
+        high: longest.high,
+        target: longest.target,
+    })
 }
 
 /// A count that travelled as a float.
@@ -268,6 +286,20 @@ fn subject_view(
 )]
 fn whole(value: f64) -> u64 {
     value.max(0.0).round() as u64
+}
+
+/// Whether there was an outage to recover from: a VM that stays where it is closes stages too whenever
+/// somebody logs in to it.
+fn recovers(events: &[&Event]) -> bool {
+    let begun = |event: &&Event| {
+        matches!(
+            event.fact,
+            Fact::StageReached {
+                stage: Stage::Fault | Stage::Ordered | Stage::Promoted
+            }
+        )
+    };
+    events.iter().any(begun)
 }
 
 /// Stages in the order they closed; each lasts from the one before.
@@ -291,14 +323,14 @@ fn stages(events: &[&Event]) -> Vec<StageView> {
     out
 }
 
-fn stage_name(stage: Stage) -> String {
+pub(super) fn stage_name(stage: Stage) -> String {
     serde_json::to_value(stage)
         .ok()
         .and_then(|v| v.as_str().map(str::to_owned))
         .unwrap_or_default()
 }
 
-fn timeline(events: &[&Event], runs: &[&Incarnation]) -> Timeline {
+fn timeline(events: &[&Event], runs: &[&Incarnation], recovers: bool) -> Timeline {
     let beats = |run: &Incarnation| -> Vec<(f64, u64)> {
         let mut acks = run.acks.acked().peekable();
         let mut out = Vec::new();
@@ -312,7 +344,7 @@ fn timeline(events: &[&Event], runs: &[&Incarnation]) -> Timeline {
         out
     };
     let all: Vec<_> = runs.iter().map(|run| (*run, beats(run))).collect();
-    let marks = marks(events);
+    let marks = marks(events, recovers);
     let times = || {
         let acks = all.iter().flat_map(|(_, beats)| beats.iter().map(|b| b.0));
         acks.chain(marks.iter().map(|m| m.at))
@@ -361,29 +393,6 @@ fn gap(runs: &[&Incarnation], marks: &[Mark]) -> Option<(f64, f64)> {
     })?;
     let before = load.iter().map(|b| secs(b.at_ns)).rfind(|at| *at < after)?;
     Some((before, after))
-}
-
-fn marks(events: &[&Event]) -> Vec<Mark> {
-    let mut out = Vec::new();
-    for event in events {
-        let (kind, label) = match &event.fact {
-            Fact::StageReached { stage } => ("stage", stage_name(*stage)),
-            Fact::Fault { name, active, .. } if *active => ("fault", name.clone()),
-            Fact::Fencing {
-                method,
-                outcome: None,
-                ..
-            } => ("fence", format!("{method} asked")),
-            Fact::LoadStarted { .. } => ("load", "load".into()),
-            _ => continue,
-        };
-        out.push(Mark {
-            at: secs(event.at_ns),
-            kind: kind.into(),
-            label,
-        });
-    }
-    out
 }
 
 fn say(outcome: &Outcome) -> String {

@@ -8,6 +8,7 @@ pub mod html;
 pub mod junit;
 pub mod live;
 pub mod markdown;
+mod marks;
 mod record;
 pub mod sample;
 pub mod table;

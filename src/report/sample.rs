@@ -138,6 +138,7 @@ fn subject() -> SubjectView {
             },
         ],
         blackout: None,
+        stall: None,
         rpo: Some(Bracket {
             low: 6.5,
             high: 6.9,

@@ -175,6 +175,9 @@ pub struct SubjectView {
     /// The longest time without a durable write in a live migration, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blackout: Option<Bracket>,
+    /// The longest time for which frozen file systems took no write, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Bracket>,
     /// Outage, if judged.
     pub rto: Option<Bracket>,
     /// Acked writes heard.
@@ -242,7 +245,7 @@ pub struct Series {
 pub struct Mark {
     /// Seconds from the run's start.
     pub at: f64,
-    /// `fault`, `stage`, `stream`, `fence`.
+    /// `fault`, `stage`, `fence`, `load`, `migration`, `freeze`, `cut`, `hotplug`, `order`.
     pub kind: String,
     /// Label.
     pub label: String,

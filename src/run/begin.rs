@@ -14,14 +14,15 @@ use super::trials::Request;
 use super::{PLAN_FILE, UNDO_FILE};
 use crate::cluster::undo::UndoLog;
 use crate::cluster::{Owner, Sites};
+use crate::evidence::UNSEALED;
 use crate::guest::{LoginKey, Pins};
 use crate::history::event::{Fact, Site};
 use crate::history::recorder::{Recorder, Scope};
 use crate::plan::Plan;
-use crate::plan::model::Workload;
+use crate::plan::model::{Quiesce, Workload};
 use crate::probe::host::ProbeBinary;
 use crate::replicate::Driver;
-use crate::scenario::{Mint, World};
+use crate::scenario::{Mint, World, admissible, keep_key};
 use crate::workload::recipe::Recipe;
 use crate::workload::{self, Rendered, hooks};
 
@@ -69,6 +70,7 @@ pub fn recipes(plan: &Plan, base: &Path) -> Result<BTreeMap<String, Recipe>, Run
     let read = |workload: &Workload| {
         let reference = workload.recipe.as_deref().unwrap_or(hooks::DEFAULT);
         let recipe = hooks::load(reference, base).map_err(RunError::usage)?;
+        admissible(&recipe, workload, plan.deadlines().unfreeze).map_err(RunError::Usage)?;
         Ok((workload.name.clone(), recipe))
     };
     plan.workloads().iter().map(read).collect()
@@ -116,6 +118,7 @@ pub(super) async fn world(
     let short = crate::scenario::short(&run_id);
     let undo = UndoLog::create(&request.out.join(UNDO_FILE), &short).map_err(RunError::evidence)?;
     let pins = Arc::new(Pins::open(&request.out).map_err(RunError::evidence)?);
+    keep(&key, request).map_err(RunError::Evidence)?;
     let mut nonce = [0; 4];
     getrandom::fill(&mut nonce).map_err(|e| RunError::evidence(anyhow::anyhow!("{e}")))?;
     Ok(World {
@@ -162,6 +165,17 @@ fn login_key(plan: &Plan, base: &Path) -> anyhow::Result<LoginKey> {
         }
         (Some(_), Some(_)) => bail!("the workloads name different key files; use one for the plan"),
     }
+}
+
+/// Keeps a key of the run's own where a later process needs it to thaw guests from inside.
+fn keep(key: &LoginKey, request: &Request) -> anyhow::Result<()> {
+    let workloads = request.plan.plan.workloads();
+    let needed = workloads.iter().any(|w| w.quiesce == Quiesce::Guest);
+    let own = workloads.iter().all(|w| w.ssh.key_file.is_none());
+    if needed && own {
+        keep_key(&request.out.join(UNSEALED), key)?;
+    }
+    Ok(())
 }
 
 /// Records what the sites run; returns how far each site's clock may be ahead of ours.

@@ -1,6 +1,7 @@
 //! Undoing what is left of a run, from another process.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -9,8 +10,11 @@ use super::error::RunError;
 use super::{PLAN_FILE, UNDO_FILE};
 use crate::cluster::undo::{Left, Undo, UndoLog, replay};
 use crate::cluster::{Deadline, Sites};
+use crate::evidence::UNSEALED;
+use crate::guest::{LoginKey, Pins};
 use crate::history::event::Residue;
-use crate::plan::{self, Known};
+use crate::plan::{self, Known, Plan};
+use crate::scenario::{GuestHands, drop_key, kept_key};
 
 /// What a cleanup came to.
 pub struct Cleaned {
@@ -44,7 +48,12 @@ pub async fn cleanup(dir: &Path, cancel: &CancellationToken) -> Result<Cleaned, 
     let pending = log.pending();
     let namespaces = namespaces(&pending);
     let deadline = Deadline::after(loaded.plan.deadlines().cleanup, cancel);
-    let left = replay(&log, &sites, &deadline).await;
+    let kept = dir.join(UNSEALED);
+    let key = login_key(&loaded.plan, &base, &kept).map_err(RunError::Usage)?;
+    let pins = Arc::new(Pins::open(dir).map_err(RunError::evidence)?);
+    let hands = GuestHands::new(&loaded.plan, &sites, key, pins);
+    let left = replay(&log, &sites, &hands, &deadline).await;
+    drop_key(&kept, &log).map_err(RunError::Evidence)?;
     let swept = sites.sweep(&log, &namespaces).await;
     Ok(Cleaned {
         left,
@@ -52,6 +61,18 @@ pub async fn cleanup(dir: &Path, cancel: &CancellationToken) -> Result<Cleaned, 
         trouble: swept.trouble,
         entries: pending.len(),
     })
+}
+
+/// The key that the run logged in with: the plan's own, else the one that it kept.
+fn login_key(plan: &Plan, base: &Path, kept: &Path) -> anyhow::Result<Option<LoginKey>> {
+    let mut files = plan
+        .workloads()
+        .iter()
+        .filter_map(|w| w.ssh.key_file.clone());
+    match files.next() {
+        None => kept_key(kept),
+        Some(file) => Ok(Some(LoginKey::load(&base.join(file))?)),
+    }
 }
 
 /// The namespaces that the run made and has not deleted.

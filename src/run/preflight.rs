@@ -120,6 +120,10 @@ async fn kinds(
             .map(drop);
         found.put(format!("serves {}", kind.label()), answer);
     }
+    if does(plan, &[Step::SnapshotGroup]) {
+        let answer = cluster.group_snapshots().await.map(drop);
+        found.put("serves VolumeGroupSnapshot", answer);
+    }
 }
 
 async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
@@ -140,8 +144,20 @@ async fn classes(plan: &Plan, cluster: &Cluster, found: &mut Found<'_>) {
         snapshot_class(cluster, class, found).await;
     }
     for class in storage_classes(plan) {
-        let answer = storage_class(cluster, &class).await.map(drop);
-        found.put(format!("has StorageClass {class}"), answer);
+        let answer = storage_class(cluster, &class).await;
+        let fixed = answer
+            .as_ref()
+            .is_ok_and(|c| c["allowVolumeExpansion"] != true);
+        found.put(format!("has StorageClass {class}"), answer.map(drop));
+        if fixed && does(plan, &[Step::Grow]) {
+            found.findings.push(Finding {
+                site: found.site,
+                what: format!("StorageClass {class} lets claims grow"),
+                trouble: Some(
+                    "set its allowVolumeExpansion to true, or leave `resize.online` out".into(),
+                ),
+            });
+        }
     }
 }
 
@@ -179,6 +195,9 @@ fn storage_classes(plan: &Plan) -> Vec<String> {
         )
     });
     let mut named: Vec<String> = named.collect();
+    if does(plan, &[Step::MoveStorage]) {
+        named.extend(plan.migration().storage_class.clone());
+    }
     named.sort();
     named.dedup();
     named
@@ -320,7 +339,10 @@ fn lives(plan: &Plan, want: Want<'_>) {
         want("", "pods", &["get", "list", "watch", "delete"]);
     }
     let chosen = select(plan.scenarios()).unwrap_or_default();
-    if chosen.iter().any(|spec| spec.freezes()) {
+    if chosen
+        .iter()
+        .any(|spec| spec.freezes_through_kubevirt(plan))
+    {
         let group = "subresources.kubevirt.io";
         want(group, "virtualmachineinstances/freeze", &["update"]);
         want(group, "virtualmachineinstances/unfreeze", &["update"]);
@@ -349,6 +371,10 @@ fn cuts(plan: &Plan, want: Want<'_>) {
     }
     if does(plan, &[Step::Clone]) {
         want("clone.kubevirt.io", "virtualmachineclones", FIXED);
+    }
+    if does(plan, &[Step::SnapshotGroup]) {
+        let group = "groupsnapshot.storage.k8s.io";
+        want(group, "volumegroupsnapshots", &["get", "create", "delete"]);
     }
     let group = "snapshot.storage.k8s.io";
     if does(plan, &[Step::ReadCut]) {

@@ -10,14 +10,14 @@ use super::{begin, finish};
 use crate::check::verdict::Status;
 use crate::cluster::Deadline;
 use crate::cluster::undo::Left;
-use crate::evidence::SignKey;
+use crate::evidence::{SignKey, UNSEALED};
 use crate::history::event::Fact;
 use crate::history::recorder::{Recorder, Scope};
-use crate::plan::{Loaded, Plan};
+use crate::plan::Loaded;
 use crate::report::PLANTED;
 use crate::report::view::View;
 use crate::scenario::catalogue::{Need, Spec, select};
-use crate::scenario::{Trial, World, heal, hex};
+use crate::scenario::{Trial, World, drop_key, heal, hex};
 
 /// What to run and where to keep it.
 pub struct Request {
@@ -37,6 +37,8 @@ pub struct Request {
     pub argv: Vec<String>,
     /// Whether the sites are simulated.
     pub lab: bool,
+    /// Whether their guests are too.
+    pub simulated: bool,
     /// Faults planted in the simulated sites.
     pub faults: Vec<String>,
     /// The key that signs the run directory; without one it is sealed unsigned.
@@ -89,6 +91,7 @@ pub async fn run(
         },
     )
     .await?;
+    drop_key(&request.out.join(UNSEALED), world.owner.undo()).map_err(RunError::Evidence)?;
     drop(world);
     drop(recorder);
     let judged = finish::judge(&request.out)?;
@@ -115,27 +118,32 @@ fn chosen(request: &Request) -> Result<Vec<&'static Spec>, RunError> {
             )));
         }
     }
-    match specs
-        .iter()
-        .find_map(|spec| lacking(&request.plan.plan, spec))
-    {
+    match specs.iter().find_map(|spec| lacking(request, spec)) {
         Some(why) => Err(usage(why)),
         None => Ok(specs),
     }
 }
 
-/// What the plan lacks that a scenario needs, and what to do about it.
-fn lacking(plan: &Plan, spec: &Spec) -> Option<String> {
-    let unmet = |need: &Need| match need {
+/// What the plan or the lab lacks that a scenario needs, and what to do about it.
+fn lacking(request: &Request, spec: &Spec) -> Option<String> {
+    let unmet = |need: &Need| {
+        match need {
         // Every plan has a driver; whether its objects are there is the preflight's question, as it is
         // with KubeVirt's snapshots. Whether a VMI can be migrated only KubeVirt can say, once it runs.
         Need::Replication
         | Need::LiveMigration
         | Need::Drain
         | Need::MigrationPolicy
-        | Need::Snapshots => None,
+        | Need::Snapshots
+        | Need::GroupSnapshots => None,
+        Need::RealGuests => request.simulated.then(|| {
+            format!(
+                "{} needs guests that run programs, and the lab's simulated ones run none; add `--guests qemu`, or leave the scenario out",
+                spec.id
+            )
+        }),
         Need::PowerFault => {
-            let faults = plan.faults();
+            let faults = request.plan.plan.faults();
             let missing: Vec<_> = [
                 ("faults.powerOff", &faults.power_off),
                 ("faults.powerOn", &faults.power_on),
@@ -152,6 +160,7 @@ fn lacking(plan: &Plan, spec: &Spec) -> Option<String> {
                 )
             })
         }
+    }
     };
     spec.needs.iter().find_map(unmet)
 }

@@ -4,6 +4,8 @@
 //! May use: all modules but check, run, report, lab and cli.
 
 pub mod catalogue;
+mod commits;
+mod hands;
 mod member;
 mod recipe;
 mod step;
@@ -11,6 +13,8 @@ mod trial;
 mod trouble;
 mod world;
 
+pub use hands::{GuestHands, drop_key, keep_key, kept_key};
 pub use member::Member;
+pub use recipe::admissible;
 pub use trial::{Trial, heal};
 pub use world::{Mint, World, hex, short};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 
 use super::catalogue::{Spec, Step};
+use super::hands::GuestHands;
 use super::member::Member;
 use super::step;
 use super::trouble::Trouble;
@@ -15,8 +16,10 @@ use crate::cluster::{Deadline, Kind};
 use crate::history::event::{Fact, Outcome, Site};
 use crate::history::recorder::Scope;
 
-/// What a disk that is plugged into a VM is judged by; the rest is the VM's.
-const DISK: [&str; 8] = ["D1", "D2", "D3", "D4", "D5", "D6", "D7", "G1"];
+/// What a part of a VM is judged by, of the scenario's checks; the rest is the VM's.
+const PART: [&str; 8] = ["D1", "D2", "D3", "D4", "D5", "D6", "D7", "G1"];
+/// What it is judged by besides where it joined the others.
+const JOINED: &str = "O2";
 /// Namespaces, as they are made.
 const NAMESPACE: Kind = Kind::cluster("", "v1", "Namespace", "namespaces");
 
@@ -61,12 +64,15 @@ impl Trial {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut subjects: Vec<String> = members.iter().map(|m| m.name().to_owned()).collect();
         let mut parts = BTreeMap::new();
-        if spec.steps.contains(&Step::Plug) {
-            for disk in members.iter().map(Member::plugged_name) {
-                parts.insert(disk.clone(), DISK.map(str::to_owned).to_vec());
-                subjects.push(disk);
+        let mut part = |step, name: fn(&Member) -> String| {
+            if spec.steps.contains(&step) {
+                let names: Vec<String> = members.iter().map(name).collect();
+                parts.extend(names.iter().map(|name| (name.clone(), judged(spec))));
+                subjects.extend(names);
             }
-        }
+        };
+        part(Step::Plug, Member::plugged_name);
+        part(Step::Grow, Member::grown_name);
         let fact = Fact::TrialStarted {
             scenario: spec.id.into(),
             subjects,
@@ -211,13 +217,24 @@ impl Trial {
     /// Streams that a failed step left open: their segments are closed so that what they hold counts.
     async fn close_streams(&mut self, world: &World) {
         for member in &mut self.members {
-            let disk = member.plugged.take();
+            if let Err(error) = step::end_commits(member).await {
+                tracing::warn!(member = member.name(), %error, "not all commits are on record");
+            }
+            let disk = member.part.take();
             if let Some(mut one) = disk {
                 close_stream(world, &mut one).await;
             }
             close_stream(world, member).await;
         }
     }
+}
+
+/// The checks of a part in a trial of a scenario.
+fn judged(spec: &Spec) -> Vec<String> {
+    let joins = spec.steps.contains(&Step::Join);
+    let own = PART.iter().chain(joins.then_some(&JOINED));
+    let asked = own.filter(|id| spec.checks.contains(id));
+    asked.map(|id| (*id).to_owned()).collect()
 }
 
 async fn close_stream(world: &World, member: &mut Member) {
@@ -289,7 +306,8 @@ pub async fn heal(
         .recorder
         .record(scope, Fact::StepStarted { step: step.clone() })
         .await?;
-    let left = replay(world.owner.undo(), &world.sites, deadline).await;
+    let hands = GuestHands::of(world);
+    let left = replay(world.owner.undo(), &world.sites, &hands, deadline).await;
     let troubles: Vec<Trouble> = left
         .iter()
         .map(|l| Trouble {

@@ -10,7 +10,7 @@ use super::seen::Seen;
 use super::word::Word;
 use crate::check::verdict::Status;
 use crate::lab::faults::{FaultSpec, Ordained};
-use crate::scenario::catalogue::catalogue as scenarios;
+use crate::scenario::catalogue::{Need, catalogue as scenarios};
 
 /// Checks that never fail by design: their alarm is a doubt. The stages of a recovery that do not
 /// add up say that the measurement is not to be trusted, not that the storage is.
@@ -72,7 +72,7 @@ pub fn gaps(specs: &[&FaultSpec], rows: &[Row], catalogue: &[&str]) -> Vec<Gap> 
     for check in catalogue.iter().filter(|check| !named.contains(**check)) {
         gaps.insert(Gap::Untied((*check).into()));
     }
-    for check in wired {
+    for check in wired.difference(&elsewhere(specs, rows)).copied() {
         let red = specs.iter().zip(rows).any(|(spec, row)| {
             let doubt = DOUBTERS.contains(&check) && spec.doubts.contains(&check);
             row.word == Word::AsOrdained && (spec.red().contains(&check) || doubt)
@@ -91,6 +91,24 @@ pub fn gaps(specs: &[&FaultSpec], rows: &[Row], catalogue: &[&str]) -> Vec<Gap> 
         }
     }
     gaps.into_iter().collect()
+}
+
+/// The checks that only scenarios for real guests name, where none of those was played: they are for
+/// a self-test with such guests to show.
+fn elsewhere(specs: &[&FaultSpec], rows: &[Row]) -> BTreeSet<&'static str> {
+    let mut real = specs.iter().zip(rows).filter(|(spec, _)| spec.real_only);
+    if real.any(|(_, row)| !row.seen.is_empty()) {
+        return BTreeSet::new();
+    }
+    let checks = |real: bool| {
+        let of = scenarios().filter(move |spec| spec.needs.contains(&Need::RealGuests) == real);
+        of.flat_map(|spec| spec.checks).copied()
+    };
+    let mut only: BTreeSet<&str> = checks(true).collect();
+    for check in checks(false) {
+        only.remove(check);
+    }
+    only
 }
 
 /// What a run would have shown had a check not existed.

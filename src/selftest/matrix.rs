@@ -8,6 +8,9 @@ use super::simulated::Simulated;
 use super::word::{Word, judge};
 use crate::lab::faults::FaultSpec;
 
+/// Why simulated guests do not show a row.
+const NEEDS_REAL: &str = "it needs real guests: `selftest --guests qemu`";
+
 /// One row as it came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -36,9 +39,8 @@ pub struct Row {
 impl Row {
     /// Judges the runs of a row.
     pub fn new(spec: &FaultSpec, seen: Vec<Seen>) -> Self {
-        let nothing = Seen::default();
         let words = seen.iter().map(|one| (judge(spec, one), one.seed));
-        let worst = words.max().unwrap_or_else(|| (judge(spec, &nothing), 0));
+        let worst = words.max().unwrap_or_else(|| (unplayed(spec), 0));
         Self {
             name: spec.name.into(),
             entries: spec.entries.iter().map(|e| (*e).into()).collect(),
@@ -52,6 +54,14 @@ impl Row {
             seen,
         }
     }
+}
+
+/// What is to be said of a row that was not put into effect.
+fn unplayed(spec: &FaultSpec) -> Word {
+    if spec.real_only {
+        return Word::Unreachable(NEEDS_REAL.into());
+    }
+    judge(spec, &Seen::default())
 }
 
 /// How many rows there are of each kind.

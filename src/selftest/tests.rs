@@ -107,6 +107,30 @@ fn a_check_that_no_fault_turns_red_is_a_gap() {
 }
 
 #[test]
+fn what_only_real_guests_play_is_neither_held_nor_missed_by_simulated_ones() {
+    let (specs, simulated) = rows(|row, seen| if row.real_only { Vec::new() } else { seen });
+    assert_eq!(gaps(&specs, &simulated, &ids()), []);
+    let real = specs
+        .iter()
+        .zip(&simulated)
+        .filter(|(spec, _)| spec.real_only);
+    let words: Vec<&Word> = real.map(|(_, row)| &row.word).collect();
+    assert!(!words.is_empty());
+    for word in words {
+        assert!(matches!(word, Word::Unreachable(why) if why.contains("--guests qemu")));
+    }
+    // Once one of them was played, what the others are to show is missed.
+    let (specs, some) = rows(|row, seen| {
+        let left_out = row.real_only && row.name != "clean-db";
+        if left_out { Vec::new() } else { seen }
+    });
+    let missed = gaps(&specs, &some, &ids());
+    for check in ["A6", "A7"] {
+        assert!(missed.contains(&Gap::NeverRed(check.into())), "{missed:?}");
+    }
+}
+
+#[test]
 fn a_fault_is_caught_only_by_the_check_that_must_catch_it() {
     let row = by_name("drop-acked-write").expect("a row");
     let caught = seen(1, &[("D1", Status::Fail), ("D2", Status::Pass)]);

@@ -9,6 +9,7 @@ mod bind;
 mod blank;
 mod claims;
 mod cloudinit;
+pub mod database;
 mod disks;
 pub mod hooks;
 mod identity;

@@ -14,7 +14,7 @@ use crate::plan::yaml::{self, At, Node};
 /// A template that virtproof brings along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Embedded {
-    /// Its name in plans; `NAME.yaml` when extracted.
+    /// Its name in plans; that of its file when extracted, but for the extension.
     pub name: &'static str,
     /// Its text.
     pub text: &'static str,
@@ -42,20 +42,21 @@ pub fn names() -> Vec<&'static str> {
     embedded().iter().map(|template| template.name).collect()
 }
 
-/// Writes the embedded templates into `dir` and the embedded Recipes below `recipes/` in it, refusing to
-/// overwrite, and returns the files.
+/// Writes the embedded templates into `dir`, the embedded Recipes below `recipes/` in it and the hooks for
+/// guests below `guest-hooks/`, refusing to overwrite, and returns the files.
 pub fn extract(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let recipes = dir.join("recipes");
-    let mut written = write_all(dir, embedded())?;
-    written.extend(write_all(&recipes, super::recipe::embedded())?);
+    let (recipes, hooks) = (dir.join("recipes"), dir.join("guest-hooks"));
+    let mut written = write_all(dir, embedded(), "yaml")?;
+    written.extend(write_all(&recipes, super::recipe::embedded(), "yaml")?);
+    written.extend(write_all(&hooks, super::database::hooks(), "sh")?);
     Ok(written)
 }
 
-fn write_all(dir: &Path, embedded: &[Embedded]) -> io::Result<Vec<PathBuf>> {
+fn write_all(dir: &Path, embedded: &[Embedded], extension: &str) -> io::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(dir)?;
     let mut written = Vec::new();
     for template in embedded {
-        let path = dir.join(format!("{}.yaml", template.name));
+        let path = dir.join(format!("{}.{extension}", template.name));
         let mut file = std::fs::File::create_new(&path).map_err(|error| {
             io::Error::new(
                 error.kind(),

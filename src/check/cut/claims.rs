@@ -85,12 +85,11 @@ fn judge(
             cut.name
         ));
     }
-    let told = format!(
-        "{} {} says {}",
-        cut.means,
-        cut.name,
-        claims.indications.join(", ")
-    );
+    let mut says = claims.indications.clone();
+    if claims.one_instant {
+        says.push("that all volumes are of one instant".into());
+    }
+    let told = format!("{} {} says {}", cut.means, cut.name, says.join(", "));
     let finding = if !notes.bad.is_empty() {
         Finding::fail(format!("{told}, and it is not so")).witnesses(&notes.bad)
     } else if !notes.unseen.is_empty() {

@@ -6,11 +6,10 @@
 
 mod apart;
 mod claims;
-mod rollback;
+pub(super) mod rollback;
 
 pub(super) use apart::check as apart;
 pub(super) use claims::check as claims;
-pub(super) use rollback::check as rollback;
 
 use super::case::Case;
 use super::image::Image;

@@ -72,7 +72,7 @@ fn judge(case: &Case<'_>, cut: &Cut<'_>, scan: &Scan, image: &Image<'_>) -> Find
 }
 
 /// What became of the writes of before the cut.
-enum Kept {
+pub(in crate::check) enum Kept {
     /// All that were looked for are there.
     Whole(u64),
     /// Some are not; the first few, in words, and how many.
@@ -81,14 +81,22 @@ enum Kept {
 }
 
 impl Kept {
-    fn samples(&self) -> &[String] {
+    pub(in crate::check) fn samples(&self) -> &[String] {
         match self {
             Self::Lost((samples, _)) => samples,
             Self::Whole(_) | Self::Unseen(_) => &[],
         }
     }
 
-    const fn lost(&self) -> u64 {
+    /// How many were looked for, if all of them are there.
+    pub(in crate::check) const fn whole(&self) -> u64 {
+        match self {
+            Self::Whole(looked) => *looked,
+            Self::Lost(_) | Self::Unseen(_) => 0,
+        }
+    }
+
+    pub(in crate::check) const fn lost(&self) -> u64 {
         match self {
             Self::Lost((_, lost)) => *lost,
             Self::Whole(_) | Self::Unseen(_) => 0,
@@ -97,7 +105,7 @@ impl Kept {
 }
 
 /// The load was under way or over when the cut was asked for: what was acked by then must be there.
-fn kept(image: &Image<'_>, asked: u64) -> Kept {
+pub(in crate::check) fn kept(image: &Image<'_>, asked: u64) -> Kept {
     let batches = image.load.acks.batches();
     let by_then = |batch: usize| batches.get(batch).is_some_and(|b| b.at_ns <= asked);
     let losses = image.losses(|batch, _| by_then(batch));
@@ -150,7 +158,7 @@ fn came_back(image: &Image<'_>, strangers: &[&Incarnation]) -> Vec<String> {
 }
 
 /// Cells that hold a write of the load itself which was issued after the cut had been taken.
-fn later(image: &Image<'_>, taken: u64) -> Vec<String> {
+pub(in crate::check) fn later(image: &Image<'_>, taken: u64) -> Vec<String> {
     let found = listed(image).filter_map(|(volume, seen)| {
         let at = image.since(&seen.state).filter(|at| *at > taken)?;
         Some(format!(
@@ -164,7 +172,11 @@ fn later(image: &Image<'_>, taken: u64) -> Vec<String> {
 }
 
 /// How many writes are known to have been made after the cut that must not be there.
-fn discarded(image: &Image<'_>, strangers: &[&Incarnation], taken: u64) -> u64 {
+pub(in crate::check) fn discarded(
+    image: &Image<'_>,
+    strangers: &[&Incarnation],
+    taken: u64,
+) -> u64 {
     let theirs = strangers.iter().filter(|life| life.at_ns > taken);
     let theirs: u64 = theirs.map(|life| life.acks.writes()).sum();
     let acks = &image.load.acks;

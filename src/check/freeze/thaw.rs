@@ -37,7 +37,7 @@ fn before_power(freeze: &Freeze<'_>, (asked, cut): (&Event, &Event)) -> Finding 
     let high = cut.at_ns.saturating_sub(freeze.asked.at_ns);
     let timeout = freeze.timeout_ms.saturating_mul(MS);
     let said = format!(
-        "its power was cut after {:.3} s to {:.3} s, the launcher's own thaw after {:.1} s",
+        "its power was cut after {:.3} s to {:.3} s, its timer's own thaw after {:.1} s",
         seconds(low),
         seconds(high),
         float(freeze.timeout_ms) / 1e3
@@ -53,7 +53,7 @@ fn before_power(freeze: &Freeze<'_>, (asked, cut): (&Event, &Event)) -> Finding 
     finding.limit("a guest whose power was cut while it was frozen needed no thaw")
 }
 
-/// The thaw must come before the launcher's own.
+/// The thaw must come before its timer's own.
 fn timely(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
     let asked = freeze.asked.seq;
     let Some((thaw, (end, outcome))) = freeze.thaw_asked.zip(freeze.thawed) else {
@@ -80,7 +80,7 @@ fn timely(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
     let high = end.at_ns.saturating_sub(freeze.asked.at_ns);
     let timeout = freeze.timeout_ms.saturating_mul(MS);
     let said = format!(
-        "thawed after {:.3} s to {:.3} s, the launcher's own thaw after {:.1} s",
+        "thawed after {:.3} s to {:.3} s, its timer's own thaw after {:.1} s",
         seconds(low),
         seconds(high),
         float(freeze.timeout_ms) / 1e3
@@ -91,7 +91,7 @@ fn timely(case: &Case<'_>, freeze: &Freeze<'_>) -> Finding {
             seconds(low),
             seconds(high)
         ))
-        .limit("the launcher would never have thawed by itself");
+        .limit("it would never have been thawed by a timer");
     }
     if low > timeout {
         return Finding::fail(format!("{said}: the guest had thawed by itself"))

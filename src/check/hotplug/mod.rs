@@ -1,11 +1,14 @@
-//! H1 and H2: did a disk come and go as it was ordered, and did that leave the others alone?
+//! H1 to H3: did a disk come and go as it was ordered, did that leave the others alone, and did a disk
+//! grow for whoever uses it?
 
 use super::case::Case;
 use crate::history::event::{Event, Fact, HotplugFact, Outcome};
 
+pub(super) mod grown;
 mod others;
 mod there;
 
+pub(super) use grown::check as grown;
 pub(super) use others::check as others;
 pub(super) use there::check as there;
 

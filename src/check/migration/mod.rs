@@ -1,5 +1,5 @@
-//! M1 to M4: did the VM live on through a live migration, how long did it stand still, did it keep
-//! everything, and is nobody left out of the count?
+//! M1 to M5: did the VM live on through a live migration, how long did it stand still, did it keep
+//! everything, is nobody left out of the count, and did the disks that were to move do so?
 
 use super::case::Case;
 use super::finding::Finding;
@@ -8,11 +8,13 @@ use crate::history::event::{Event, Fact, MigrationFact, Site, Spoil};
 mod blackout;
 mod evicted;
 mod kept;
+mod left;
 mod lived;
 mod many;
 
 pub(super) use blackout::check as blackout;
 pub(super) use kept::check as kept;
+pub(super) use left::check as left;
 pub(super) use lived::check as lived;
 pub(super) use many::check as many;
 

@@ -16,12 +16,14 @@ use crate::probe::layout::{CELL, Layout, WRITER_LOG, mix};
 mod disk;
 mod facts;
 mod failback;
+mod inside;
 mod live;
 mod load;
 
 pub(super) use disk::{state, state_of};
 pub(super) use facts::{plan, replication, running, second};
 pub(super) use failback::Failback;
+pub(super) use inside::shows;
 pub(super) use live::{PAUSE, PAUSED_MS, file_system, raw, vm};
 pub(super) use load::Stall;
 

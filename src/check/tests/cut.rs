@@ -41,7 +41,7 @@ fn present(kit: &Kit, write: &Made) -> bool {
 }
 
 /// The moments between which the point that the volumes hold can have been taken.
-fn bracket(kit: &Kit) -> (u64, u64) {
+pub(super) fn bracket(kit: &Kit) -> (u64, u64) {
     let owed = || kit.writes.iter().filter(|w| w.ack != u64::MAX);
     let missing = owed().filter(|w| !present(kit, w));
     let asked = missing
@@ -51,6 +51,17 @@ fn bracket(kit: &Kit) -> (u64, u64) {
         - 1;
     let there = owed().filter(|w| present(kit, w)).map(|w| w.heard).max();
     (asked, there.expect("something is there").max(asked + 1))
+}
+
+/// Takes back a write that was acked by then and that nothing has overwritten.
+pub(super) fn lose_early(kit: &mut Kit, asked: u64) {
+    let writes = kit.writes.clone();
+    let early = writes.iter().rev().find(|w| {
+        w.heard <= asked && w.ack != u64::MAX && kit.disks[w.volume].get(&w.cell) == Some(&state(w))
+    });
+    let early = early.expect("something early");
+    let before = kit.before(early);
+    kit.disks[early.volume].insert(early.cell, before);
 }
 
 /// A load under which a cut was taken, and what was made from it, read back.
@@ -93,15 +104,7 @@ fn a_rollback_passes_and_a_restore_that_does_nothing_does_not() {
 #[test]
 fn a_write_from_before_the_cut_that_is_missing_is_c1() {
     let kit = restored(3, says(&[], false), |kit, (asked, _)| {
-        let writes = kit.writes.clone();
-        let early = writes.iter().rev().find(|w| {
-            w.heard <= asked
-                && w.ack != u64::MAX
-                && kit.disks[w.volume].get(&w.cell) == Some(&state(w))
-        });
-        let early = early.expect("something early");
-        let before = kit.before(early);
-        kit.disks[early.volume].insert(early.cell, before);
+        lose_early(kit, asked);
     });
     let verdict = kit.verdict("C1");
     assert_eq!(verdict.status, Fail, "{verdict:?}");

@@ -1,7 +1,7 @@
 //! H1 and H2: disks that come and go.
 
 use super::*;
-use crate::history::event::{HotplugFact, InsideDisk, InsideFact};
+use crate::history::event::HotplugFact;
 
 fn hotplug(hotplug: HotplugFact) -> Fact {
     Fact::Hotplug {
@@ -11,20 +11,9 @@ fn hotplug(hotplug: HotplugFact) -> Fact {
     }
 }
 
+/// A guest that shows disks of these serials.
 fn inside(serials: &[&str]) -> Fact {
-    let disks = serials.iter().map(|serial| InsideDisk {
-        name: format!("vd{serial}"),
-        serial: (*serial).into(),
-        size: 1 << 20,
-        read_only: false,
-    });
-    Fact::Inside {
-        site: Site::Primary,
-        inside: InsideFact {
-            disks: disks.collect(),
-            ..InsideFact::default()
-        },
-    }
+    shows(serials.iter().map(|serial| (*serial, *serial)), "IPv4")
 }
 
 /// A disk that came and went, with a login before, between and after.

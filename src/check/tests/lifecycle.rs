@@ -1,7 +1,7 @@
 //! L1 to L3 and G2: orders to a VM that stays where it is, and what it finds itself as.
 
 use super::*;
-use crate::history::event::{Deed, InsideDisk, InsideFact};
+use crate::history::event::Deed;
 
 fn judged(kit: &mut Kit, check: &str) -> Status {
     kit.plan = plan("{migrationBlackout: 1s}");
@@ -135,22 +135,9 @@ fn a_killed_guest_that_writes_on_is_caught() {
     assert_eq!(kit.status("L3"), Fail);
 }
 
+/// A guest that shows these disks, by name and serial.
 fn inside(disks: &[(&str, &str)], family: &str) -> Fact {
-    let disks = disks.iter().map(|(name, serial)| InsideDisk {
-        name: (*name).into(),
-        serial: (*serial).into(),
-        size: 1 << 20,
-        read_only: false,
-    });
-    Fact::Inside {
-        site: Site::Primary,
-        inside: InsideFact {
-            hostname: "vm".into(),
-            disks: disks.collect(),
-            cards: [("eth0".to_owned(), "02:00:00:00:00:01".to_owned())].into(),
-            families: vec![family.into()],
-        },
-    }
+    shows(disks.iter().copied(), family)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! O3, O5 and O6: the same machine, protected again, in isolation.
 
 use super::*;
-use crate::history::event::{ReplicationFact, Reprotect, ShapeFact};
+use crate::history::event::{HotplugFact, ReplicationFact, Reprotect, ShapeFact};
 
 fn shape() -> ShapeFact {
     ShapeFact {
@@ -65,6 +65,33 @@ fn the_same_shape_is_o3_and_each_change_is_named() {
         assert_eq!(verdict.status, Fail, "{what}");
         assert!(verdict.witness[0].contains(what), "{what}: {verdict:?}");
     }
+}
+
+#[test]
+fn a_disk_that_was_plugged_makes_looks_begin_anew() {
+    let mut before = shape();
+    before.disks.pop();
+    let mut kit = seen(&shape(), &shape());
+    let site = Site::Primary;
+    kit.add(
+        FAULT - 900 * MS,
+        Fact::Shape {
+            site,
+            shape: before,
+        },
+    );
+    assert_eq!(kit.status("O3"), Fail, "nobody plugged it");
+    let asked = HotplugFact::Asked {
+        adding: true,
+        serial: "d0".into(),
+    };
+    let plugged = Fact::Hotplug {
+        site,
+        volume: "data0".into(),
+        hotplug: asked,
+    };
+    kit.add(FAULT - 700 * MS, plugged);
+    assert_eq!(kit.status("O3"), Pass, "{:?}", kit.verdict("O3"));
 }
 
 #[test]

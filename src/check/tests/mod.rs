@@ -12,10 +12,13 @@ use crate::history::segment::Record;
 use crate::probe::frame::{CellState, FromGuest};
 
 mod cut;
+mod database;
 mod fence;
 mod freeze;
+mod growth;
 mod hooks;
 mod hotplug;
+mod left;
 mod lifecycle;
 mod machine;
 mod migration;

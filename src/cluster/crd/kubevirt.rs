@@ -1,5 +1,7 @@
 //! `kubevirt.io/v1`: VM, VMI, VMIM and the KubeVirt object.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -91,6 +93,16 @@ pub struct VolumeStatus {
     pub message: String,
     /// Of a hotplugged one: what brings it to the node.
     pub hotplug_volume: Option<HotplugVolume>,
+    /// What its claim says.
+    pub persistent_volume_claim_info: Option<ClaimInfo>,
+}
+
+/// What a VMI tells of a volume's claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimInfo {
+    /// What the claim has, by resource.
+    pub capacity: BTreeMap<String, String>,
 }
 
 /// What brings a volume to a node.

@@ -10,11 +10,13 @@ mod tests;
 
 use std::path::PathBuf;
 
+use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::log::{UndoError, UndoLog};
 pub use self::replay::{Left, replay};
+use super::deadline::Deadline;
 use super::kind::ObjRef;
 use crate::history::event::Site;
 
@@ -62,6 +64,8 @@ pub enum Undo {
         /// Its name.
         name: String,
     },
+    /// Thaw a guest's file systems from inside the guest.
+    Thaw(Box<Thaw>),
     /// Run a command on this host, such as the plan's `powerOn`. No shell is involved.
     Command {
         /// Program and arguments.
@@ -86,9 +90,43 @@ impl Undo {
             Self::Unfence { site, name } => {
                 format!("lift NetworkFence {name} on the {site} site")
             }
+            Self::Thaw(thaw) => {
+                let Thaw { site, object, .. } = &**thaw;
+                format!("thaw the file systems in {object} on the {site} site")
+            }
             Self::Command { argv, .. } => format!("run {argv:?}"),
         }
     }
+}
+
+/// A freeze from inside a guest, and how it is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Thaw {
+    /// Where the guest runs.
+    pub site: Site,
+    /// Its VMI.
+    pub object: ObjRef,
+    /// The UID of that: another VMI is another boot, of which nothing is frozen.
+    pub uid: String,
+    /// The plan's workload, which says how its guests are reached.
+    pub workload: String,
+    /// The login name.
+    pub user: String,
+    /// The command.
+    pub command: String,
+    /// What it reads.
+    pub stdin: String,
+}
+
+/// What undoes that which no API server can: it reaches into guests.
+pub trait Hands {
+    /// Thaws the file systems of a guest whose VMI still runs.
+    fn thaw<'a>(
+        &'a self,
+        thaw: &'a Thaw,
+        deadline: &'a Deadline,
+    ) -> LocalBoxFuture<'a, Result<(), String>>;
 }
 
 /// An undo entry with its place in the log.

@@ -6,7 +6,7 @@ use std::path::Path;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::{Entry, Undo, UndoLog};
+use super::{Entry, Hands, Thaw, Undo, UndoLog};
 use crate::cluster::crd::csiaddons::NetworkFence;
 use crate::cluster::crd::replication::VolumeReplication;
 use crate::cluster::error::Error;
@@ -57,7 +57,18 @@ impl From<Error> for Obstacle {
 /// lanes are undone side by side; one without a lane waits for all before it and is waited for.
 /// A stuck entry gets a third of the time that is left, so that it does not keep the others from
 /// being tried.
-pub async fn replay(log: &UndoLog, sites: &Sites, deadline: &Deadline) -> Vec<Left> {
+pub async fn replay(
+    log: &UndoLog,
+    sites: &Sites,
+    hands: &dyn Hands,
+    deadline: &Deadline,
+) -> Vec<Left> {
+    let on = On {
+        log,
+        sites,
+        hands,
+        deadline,
+    };
     let mut left = Vec::new();
     let mut lanes: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     let mut entries = log.pending();
@@ -66,41 +77,40 @@ pub async fn replay(log: &UndoLog, sites: &Sites, deadline: &Deadline) -> Vec<Le
         if let Some(lane) = &entry.lane {
             lanes.entry(lane.clone()).or_default().push(entry);
         } else {
-            left.extend(undo_lanes(log, sites, deadline, std::mem::take(&mut lanes)).await);
-            left.extend(undo_all(log, sites, deadline, vec![entry]).await);
+            left.extend(undo_lanes(&on, std::mem::take(&mut lanes)).await);
+            left.extend(undo_all(&on, vec![entry]).await);
         }
     }
-    left.extend(undo_lanes(log, sites, deadline, lanes).await);
+    left.extend(undo_lanes(&on, lanes).await);
     left
 }
 
-async fn undo_lanes(
-    log: &UndoLog,
-    sites: &Sites,
-    deadline: &Deadline,
-    lanes: BTreeMap<String, Vec<Entry>>,
-) -> Vec<Left> {
+/// What is undone, where, by whom and until when.
+struct On<'a> {
+    log: &'a UndoLog,
+    sites: &'a Sites,
+    hands: &'a dyn Hands,
+    deadline: &'a Deadline,
+}
+
+async fn undo_lanes(on: &On<'_>, lanes: BTreeMap<String, Vec<Entry>>) -> Vec<Left> {
     futures::stream::iter(lanes.into_values())
         .map(|lane| async {
-            demoted_promoted(sites, deadline, &lane).await;
-            let lane = primaries_first(sites, lane).await;
-            undo_all(log, sites, deadline, lane).await
+            demoted_promoted(on.sites, on.deadline, &lane).await;
+            let lane = primaries_first(on.sites, lane).await;
+            undo_all(on, lane).await
         })
         .buffer_unordered(SIDE_BY_SIDE)
         .concat()
         .await
 }
 
-async fn undo_all(
-    log: &UndoLog,
-    sites: &Sites,
-    deadline: &Deadline,
-    entries: Vec<Entry>,
-) -> Vec<Left> {
+async fn undo_all(on: &On<'_>, entries: Vec<Entry>) -> Vec<Left> {
+    let (log, deadline) = (on.log, on.deadline);
     let mut left = Vec::new();
     for entry in entries {
         let share = deadline.within(deadline.remaining() / 3);
-        let done = match undo(log.run(), sites, &share, &entry.undo).await {
+        let done = match undo(on, &share, &entry.undo).await {
             Ok(()) => log.done(entry.id).await.map_err(|e| e.to_string().into()),
             Err(obstacle) => Err(obstacle),
         };
@@ -206,7 +216,8 @@ async fn primaries_first(sites: &Sites, lane: Vec<Entry>) -> Vec<Entry> {
     rest
 }
 
-async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Result<(), Obstacle> {
+async fn undo(on: &On<'_>, deadline: &Deadline, what: &Undo) -> Result<(), Obstacle> {
+    let (run, sites) = (on.log.run(), on.sites);
     let done = match what {
         Undo::Delete { site, object, uid } => {
             delete(run, sites.of(*site), deadline, object, uid.as_deref()).await
@@ -234,6 +245,7 @@ async fn undo(run: &str, sites: &Sites, deadline: &Deadline, what: &Undo) -> Res
             put(cluster, deadline, object, (subresource, body.as_ref())).await
         }
         Undo::Unfence { site, name } => unfence(run, sites.of(*site), deadline, name).await,
+        Undo::Thaw(what) => return thaw(on, deadline, what).await,
         Undo::Command { argv, dir } => return Ok(command(deadline, argv, dir).await?),
     };
     Ok(done?)
@@ -308,6 +320,27 @@ async fn put(
         }
     })
     .await
+}
+
+/// Thaws what was frozen from inside a guest, if that very guest still runs.
+async fn thaw(on: &On<'_>, deadline: &Deadline, what: &Thaw) -> Result<(), Obstacle> {
+    let cluster = on.sites.of(what.site);
+    let waiting_for = format!("{} to be seen", what.object);
+    let runs = repeat(deadline, &waiting_for, Wake::paced(), || async {
+        let found = match cluster.read(&what.object).await {
+            Ok(found) => found,
+            Err(Error::NotFound { .. }) => return Ok(Seen::Met(false)),
+            Err(error) => return Err(error),
+        };
+        let phase = found.pointer("/status/phase").and_then(Value::as_str);
+        let over = matches!(phase, Some("Succeeded" | "Failed"));
+        Ok(Seen::Met(uid(&found) == Some(&what.uid) && !over))
+    })
+    .await?;
+    if !runs {
+        return Ok(());
+    }
+    Ok(on.hands.thaw(what, deadline).await?)
 }
 
 async fn unfence(

@@ -2,13 +2,15 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Undo, UndoError, UndoLog, replay};
+use super::{Hands, Thaw, Undo, UndoError, UndoLog, replay};
 use crate::cluster::crd::core::ConfigMap;
 use crate::cluster::crd::csiaddons::NetworkFence;
 use crate::cluster::crd::kubevirt::VirtualMachineInstance;
@@ -36,6 +38,19 @@ async fn world() -> World {
         sites,
         path,
         _dir: dir,
+    }
+}
+
+/// Hands of a run whose guests nobody froze from inside.
+struct Gloves;
+
+impl Hands for Gloves {
+    fn thaw<'a>(
+        &'a self,
+        thaw: &'a Thaw,
+        _deadline: &'a Deadline,
+    ) -> LocalBoxFuture<'a, Result<(), String>> {
+        panic!("{thaw:?} is nobody's to thaw")
     }
 }
 
@@ -73,7 +88,13 @@ async fn another_process_undoes_in_reverse_order() {
             .expect("created");
     }
     let log = reopen(owner, &world.path);
-    let left = replay(&log, &world.sites, &deadline(Duration::from_secs(20))).await;
+    let left = replay(
+        &log,
+        &world.sites,
+        &Gloves,
+        &deadline(Duration::from_secs(20)),
+    )
+    .await;
     assert_eq!(left, []);
     assert!(log.pending().is_empty());
     let deletions: Vec<String> = world
@@ -91,7 +112,13 @@ async fn another_process_undoes_in_reverse_order() {
     drop(log);
     let log = UndoLog::open(&world.path).expect("opens");
     assert_eq!(
-        replay(&log, &world.sites, &deadline(Duration::from_secs(5))).await,
+        replay(
+            &log,
+            &world.sites,
+            &Gloves,
+            &deadline(Duration::from_secs(5))
+        )
+        .await,
         []
     );
     assert_eq!(world.fake.requests().len(), before);
@@ -115,7 +142,13 @@ async fn a_crash_between_the_note_and_the_answer_is_undone_by_label_only() {
     world.fake.put(&path("ours"), ours);
     world.fake.put(&path("foreign"), config_map("foreign"));
     assert_eq!(
-        replay(&log, &world.sites, &deadline(Duration::from_secs(20))).await,
+        replay(
+            &log,
+            &world.sites,
+            &Gloves,
+            &deadline(Duration::from_secs(20))
+        )
+        .await,
         []
     );
     assert!(world.fake.get(&path("ours")).is_none());
@@ -144,6 +177,7 @@ async fn a_replaced_object_is_left_alone() {
     let left = replay(
         owner.undo(),
         &world.sites,
+        &Gloves,
         &deadline(Duration::from_secs(20)),
     )
     .await;
@@ -178,6 +212,7 @@ async fn what_cannot_be_undone_is_told_and_does_not_stop_the_rest() {
     let left = replay(
         owner.undo(),
         &world.sites,
+        &Gloves,
         &deadline(Duration::from_secs(3)),
     )
     .await;
@@ -267,6 +302,7 @@ async fn a_fence_is_lifted_before_it_is_deleted() {
     let left = replay(
         owner.undo(),
         &world.sites,
+        &Gloves,
         &deadline(Duration::from_secs(1)),
     )
     .await;
@@ -280,6 +316,7 @@ async fn a_fence_is_lifted_before_it_is_deleted() {
     let left = replay(
         owner.undo(),
         &world.sites,
+        &Gloves,
         &deadline(Duration::from_secs(20)),
     )
     .await;
@@ -323,7 +360,13 @@ async fn patches_puts_and_commands_are_undone_and_told_when_they_fail() {
     ] {
         log.record(None, undo).await.expect("recorded");
     }
-    let left = replay(&log, &world.sites, &deadline(Duration::from_secs(20))).await;
+    let left = replay(
+        &log,
+        &world.sites,
+        &Gloves,
+        &deadline(Duration::from_secs(20)),
+    )
+    .await;
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0].why.contains("false") && left[0].why.contains("exit status: 1"));
     assert_eq!(
@@ -375,7 +418,7 @@ async fn lanes_do_not_wait_for_each_other_but_barriers_do() {
         fake.remove(&path("stuck"));
     };
     let limit = deadline(Duration::from_secs(30));
-    let (left, ()) = tokio::join!(replay(owner.undo(), &world.sites, &limit), release);
+    let (left, ()) = tokio::join!(replay(owner.undo(), &world.sites, &Gloves, &limit), release);
     assert_eq!(left, []);
     assert!(world.fake.get(&path("namespace")).is_none());
 }
@@ -411,6 +454,7 @@ async fn replications_of_a_subject_go_primaries_first() {
         replay(
             owner.undo(),
             &world.sites,
+            &Gloves,
             &deadline(Duration::from_secs(20))
         )
         .await,
@@ -517,6 +561,7 @@ async fn what_no_api_took_is_told_apart_from_what_will_not_go() {
     let left = replay(
         owner.undo(),
         &world.sites,
+        &Gloves,
         &deadline(Duration::from_secs(6)),
     )
     .await;
@@ -528,8 +573,80 @@ async fn what_no_api_took_is_told_apart_from_what_will_not_go() {
     let left = replay(
         owner.undo(),
         &world.sites,
+        &Gloves,
         &deadline(Duration::from_secs(3)),
     )
     .await;
     assert!(left.len() == 1 && !left[0].blind, "{left:?}");
+}
+
+/// Hands that thaw, or find that they cannot, and count.
+#[derive(Default)]
+struct Bare {
+    asked: Mutex<Vec<String>>,
+    cannot: bool,
+}
+
+impl Hands for Bare {
+    fn thaw<'a>(
+        &'a self,
+        thaw: &'a Thaw,
+        _deadline: &'a Deadline,
+    ) -> LocalBoxFuture<'a, Result<(), String>> {
+        self.asked
+            .lock()
+            .expect("no panic")
+            .push(thaw.command.clone());
+        let answer = if self.cannot {
+            Err("nobody answers".to_owned())
+        } else {
+            Ok(())
+        };
+        async move { answer }.boxed_local()
+    }
+}
+
+#[tokio::test]
+async fn a_guest_is_thawed_from_inside_by_a_later_process_if_it_is_the_one_that_was_frozen() {
+    let world = world().await;
+    let vmi = |name: &str| ObjRef::of::<VirtualMachineInstance>("demo", name);
+    for (name, uid, phase) in [
+        ("same", "u1", "Running"),
+        ("another", "u9", "Running"),
+        ("over", "u1", "Failed"),
+    ] {
+        let object = json!({"metadata": {"namespace": "demo", "name": name, "uid": uid}, "status": {"phase": phase}});
+        world.fake.put(&vmi(name).path(), object);
+    }
+    let owner = Owner::new(
+        "run-1",
+        UndoLog::create(&world.path, "run-1").expect("a log"),
+    );
+    for name in ["same", "another", "over", "gone"] {
+        let thaw = Thaw {
+            site: Site::Primary,
+            object: vmi(name),
+            uid: "u1".into(),
+            workload: "w".into(),
+            user: "root".into(),
+            command: name.into(),
+            stdin: String::new(),
+        };
+        let recorded = owner.undo().record(None, Undo::Thaw(Box::new(thaw)));
+        recorded.await.expect("recorded");
+    }
+    let log = reopen(owner, &world.path);
+    let limit = deadline(Duration::from_secs(20));
+    let cannot = Bare {
+        cannot: true,
+        ..Bare::default()
+    };
+    let left = replay(&log, &world.sites, &cannot, &limit).await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].why.contains("nobody answers"));
+    assert!(left[0].entry.undo.describe().contains("thaw"));
+    let hands = Bare::default();
+    assert_eq!(replay(&log, &world.sites, &hands, &limit).await, []);
+    assert_eq!(*hands.asked.lock().expect("no panic"), ["same"]);
+    assert!(log.pending().is_empty());
 }

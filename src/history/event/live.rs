@@ -51,7 +51,7 @@ pub struct MigrationFact {
 pub enum FreezeFact {
     /// About to be asked for.
     Asked {
-        /// After how long the launcher thaws by itself, milliseconds; 0 for never.
+        /// After how long a timer thaws, the launcher's or the guest's own, milliseconds; 0 for never.
         timeout_ms: u64,
     },
     /// The call came back and said that the file systems are frozen.

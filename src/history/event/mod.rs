@@ -8,50 +8,32 @@ use crate::probe::layout::Layout;
 
 mod basic;
 mod cut;
+mod database;
 mod evict;
 mod hotplug;
 mod inside;
 mod lifecycle;
+mod line;
 mod live;
 mod parts;
 mod phase;
 mod recipe;
+mod storage;
 pub use basic::{Outcome, Site};
 pub use cut::{CutClaims, CutFact, CutState, CutVolume, RestoreFact};
+pub use database::{DatabaseFact, RowsFact};
 pub use evict::{EvictionFact, Spoil};
-pub use hotplug::HotplugFact;
+pub use hotplug::{HotplugFact, ResizeFact};
 pub use inside::{InsideDisk, InsideFact};
 pub use lifecycle::{Deed, LifecycleFact};
+pub use line::{Event, VERSION};
 pub use live::{CaptureFact, FileSystemFact, FreezeFact, MigrationFact};
 pub use parts::{
     ConditionFact, LedgerMode, Purpose, ReadVia, ReplicationFact, Reprotect, Residue, ScanFact,
     ShapeFact, Stage, VolumeFact,
 };
 pub use recipe::RecipeFact;
-
-/// The version of the event schema.
-pub const VERSION: u32 = 1;
-
-/// One line of `events.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    /// Schema version.
-    pub v: u32,
-    /// Position in the history, from 0, without gaps.
-    pub seq: u64,
-    /// Host monotonic clock, nanoseconds since the run started. Verdicts use only this clock.
-    pub at_ns: u64,
-    /// Host wall clock, RFC 3339 UTC with nanoseconds; evidence, never arithmetic.
-    pub wall: jiff::Timestamp,
-    /// The trial it belongs to, if any: one scenario run on one set of subjects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trial: Option<String>,
-    /// The subject (VM under test) it concerns, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// What happened.
-    pub fact: Fact,
-}
+pub use storage::{MovedDisk, StorageFact};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,8 +106,7 @@ pub enum Fact {
         /// The moment that the trial's fault is aimed at, such as `sync-start`; absent for a blind one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         aimed: Option<String>,
-        /// Subjects that are a part of a VM, such as a disk that is plugged into it: the checks that
-        /// such a one is judged by, of those of the scenario.
+        /// Subjects that are a part of a VM, such as a plugged disk: the checks that each is judged by.
         #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
         parts: std::collections::BTreeMap<String, Vec<String>>,
     },
@@ -314,6 +295,13 @@ pub enum Fact {
         /// What was seen.
         hotplug: HotplugFact,
     },
+    /// A volume grows under the running guest.
+    Resize {
+        /// Where.
+        site: Site,
+        /// What was seen.
+        resize: ResizeFact,
+    },
     /// What the guest finds of its own hardware.
     Inside {
         /// Where.
@@ -339,8 +327,7 @@ pub enum Fact {
         /// Through which eyes.
         #[serde(default)]
         via: ReadVia,
-        /// Whether every acked write of the newest load must be there, where that differs from the
-        /// trial's `zero_loss`: a planned move back after an unplanned failover.
+        /// Whether every acked write of the newest load must be there, if not as `zero_loss` says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zero_loss: Option<bool>,
         /// The cut that the volumes were made from, if they were.
@@ -404,14 +391,12 @@ pub enum Fact {
         answered: u64,
         /// The longest time without one coming back, nanoseconds.
         longest_ns: u64,
-        /// The longest of those that ended on the stream on which they began. Only these are the
-        /// guest's for certain: where a stream broke, a new one had to be made first. Absent where
-        /// no stream is involved that could break.
+        /// The longest that ended on the stream on which it began: where one broke, another had to be
+        /// made first. Absent where no stream is involved that could break.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unbroken_ns: Option<u64>,
     },
-    /// What the writer of a volume found in its lease cell, which nobody else may write. The stamps
-    /// cannot be foreseen, so that even a copy of the writer with the same memory shows.
+    /// What a volume's writer found in its lease cell; even a copy of its memory would show there.
     Lease {
         /// Incarnation of the writer, hex.
         incarnation: String,
@@ -438,6 +423,13 @@ pub enum Fact {
         /// How far it is.
         recipe: RecipeFact,
     },
+    /// A database in the guest is written, or was read.
+    Database {
+        /// Where the guest runs.
+        site: Site,
+        /// What was seen.
+        database: DatabaseFact,
+    },
     /// The VM is about to be paused, rebooted, stopped or killed where it is, or what came of it.
     Lifecycle {
         /// Where.
@@ -458,6 +450,13 @@ pub enum Fact {
         site: Site,
         /// Which, and how far it is.
         cut: CutFact,
+    },
+    /// The VM's data disks are about to move to other claims, or did.
+    Storage {
+        /// Where.
+        site: Site,
+        /// How far it is.
+        storage: StorageFact,
     },
     /// The VM's volumes are about to be put back to a cut, or were.
     Restore {

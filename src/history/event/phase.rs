@@ -33,6 +33,7 @@ impl Fact {
                 | Self::Restore { .. }
                 | Self::Lifecycle { .. }
                 | Self::Hotplug { .. }
+                | Self::Resize { .. }
                 | Self::Swept { .. }
                 | Self::RunEnded { .. }
         )

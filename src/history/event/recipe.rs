@@ -12,7 +12,7 @@ pub enum RecipeFact {
     Begun {
         /// The Recipe.
         recipe: String,
-        /// The workflow, `backup`; empty if the Recipe has none of that name, so that no hook runs.
+        /// The workflow, `backup` or `restore`; empty if the Recipe has none of that name, so that no hook runs.
         workflow: String,
         /// `strict` or `faithful`: whose understanding of errors and of pods applies.
         mode: String,
@@ -23,7 +23,7 @@ pub enum RecipeFact {
     HookAsked {
         /// `hook/op`.
         hook: String,
-        /// `exec`, `check` or `scale`.
+        /// `exec`, `check`, `scale` or `job`.
         kind: String,
         /// On what, such as `Pod ns/name, container compute`.
         target: String,
@@ -46,6 +46,11 @@ pub enum RecipeFact {
         said: String,
         /// Whether the Recipe declares that its failure stops the workflow.
         stops: bool,
+    },
+    /// A group of a `restore` workflow: what belongs to it stands on this site.
+    Restored {
+        /// The group.
+        group: String,
     },
     /// The walk is over.
     Ended {

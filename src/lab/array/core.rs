@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use super::image::{Attachment, Image};
 use super::mirror::Queue;
 use super::pages::{Page, Pages, page};
+use super::relocation::Copying;
 use super::snapshots::Kept;
-use super::strike::{Strike, is_load};
+use super::strike::{Late, Strike, is_load};
 use super::{Code, Config, Status};
 use crate::history::event::Site;
 use crate::lab::faults::{Board, Fault};
@@ -60,6 +61,12 @@ pub(super) struct Core {
     pub(super) given_up: Vec<Pages>,
     /// Images whose guest went on at another host, until what that leaves to do is done.
     pub(super) moved: BTreeSet<Key>,
+    /// The member of a group snapshot that is cut later than its group (fault `group-snapshot-skew`).
+    pub(super) late: Option<Late>,
+    /// Copies that are made under a guest, by the image that it writes to.
+    pub(super) copies: BTreeMap<Key, Copying>,
+    /// Handles of guests that went on upon a copy, and where they lead.
+    pub(super) relocated: BTreeMap<(Key, u64), (Key, u64)>,
     /// Lab time until which promotion of an image hangs (fault `promote-stalls`).
     pub(super) stalls: BTreeMap<Key, Duration>,
     next: u64,
@@ -83,6 +90,9 @@ impl Core {
             shared: BTreeMap::new(),
             given_up: Vec::new(),
             moved: BTreeSet::new(),
+            late: None,
+            copies: BTreeMap::new(),
+            relocated: BTreeMap::new(),
             stalls: BTreeMap::new(),
             next: 0,
         }
@@ -181,6 +191,8 @@ impl Core {
 
     /// The last handle of an image is closed: its cache is written back.
     fn close(&mut self, key: &Key) {
+        // Whoever wrote to both is gone.
+        self.copies.remove(key);
         self.strike_at_close(key);
         if let Some(image) = self.images.get_mut(key) {
             image.flush();
@@ -245,9 +257,11 @@ impl Core {
             image.write(&attachment.host, index, page.clone(), durable);
         }
         self.drain(key);
+        self.write_to_copy(key, at, &pages, durable);
         self.write_through(key, at, &pages);
         if durable {
             self.count_towards_skew(key, &pages);
+            self.count_towards_late(key, &pages);
         }
         self.strike_after_move(key, at, &pages);
         Ok(())
@@ -256,7 +270,7 @@ impl Core {
     /// Flushes the cache of an image through an open handle.
     pub(super) fn flush(&mut self, key: &Key, id: u64) -> io::Result<()> {
         let lies = self.flushes_lie();
-        let skews = self.board.armed(Fault::GroupSkew);
+        let skews = self.board.armed(Fault::GroupSkew) || self.late.is_some();
         let (image, attachment) = self.port(key, id)?;
         if !attachment.writable {
             return Ok(());
@@ -271,7 +285,9 @@ impl Core {
             flushed.extend(cached.filter(|page| goes(page)).cloned());
         }
         image.flush_all_but(0, goes);
+        self.flush_copy(key);
         self.count_towards_skew(key, &flushed);
+        self.count_towards_late(key, &flushed);
         Ok(())
     }
 
@@ -295,6 +311,7 @@ impl Core {
 
     /// A host loses power: its open handles are dead and what it had not flushed is gone.
     pub(super) fn cut_host(&mut self, site: Site, host: Option<&str>) {
+        self.drop_copies(site, host);
         for (key, image) in &mut self.images {
             if key.0 == site {
                 image.lose_cache(host);

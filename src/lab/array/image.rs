@@ -218,6 +218,24 @@ impl Image {
             .retain(|_, c| host.is_some_and(|host| c.host != host));
     }
 
+    /// Loses what is stored from page `end` on.
+    pub(super) fn cut_off(&mut self, end: u64) {
+        for pages in std::iter::once(&mut self.pages).chain(
+            (self.mirror.as_mut())
+                .and_then(|mirror| mirror.point.as_mut())
+                .map(|point| &mut point.pages),
+        ) {
+            let beyond: Vec<u64> = pages
+                .iter()
+                .map(|(at, _)| at)
+                .filter(|at| *at >= end)
+                .collect();
+            for index in beyond {
+                pages.set(index, None);
+            }
+        }
+    }
+
     fn persist(&mut self, index: u64, page: Page) {
         if self.mirror.as_ref().is_some_and(|m| m.primary) {
             let old = self.pages.get(index);

@@ -28,6 +28,8 @@ const RECENT: usize = 1024;
 /// One image in a mirror snapshot.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
+    /// Bytes of the image.
+    pub(super) size: u64,
     pub(super) pages: Pages,
     /// Durable writes since the snapshot before, oldest first, bounded.
     pub(super) log: Vec<Write>,
@@ -129,6 +131,7 @@ impl Core {
             return None;
         }
         let member = Member {
+            size: image.size,
             pages: image.pages.clone(),
             log: std::mem::take(&mut image.log),
             demoted,
@@ -390,6 +393,7 @@ impl Core {
         mirror.partial = 0;
         mirror.demoted = None;
         image.pages = pages;
+        self.take_size(&target, member.size);
     }
 
     /// Breaks off the transfer of a group. What had crossed by then stays on the replicas as an

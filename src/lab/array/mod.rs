@@ -12,6 +12,8 @@ mod image;
 mod mirror;
 mod pages;
 mod port;
+mod relocation;
+mod resize;
 mod snapshots;
 mod status;
 mod strike;
@@ -243,13 +245,11 @@ impl Array {
         let key = Self::key(site, handle).map_err(not_found)?;
         let mut core = self.shared.lock();
         let id = core.attach(&key, host, writable)?;
-        let bytes = core.image(&key).map_err(not_found)?.size;
         drop(core);
         Ok(Arc::new(port::Port {
             array: Arc::clone(&self.shared),
             key,
             id,
-            size: bytes,
             grants,
         }))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
-use super::core::Key;
+use super::core::{Core, Key};
 use super::strike::slowdown;
 use crate::lab::world::PAGE;
 use crate::probe::disk::{Disk, Grants};
@@ -20,7 +20,6 @@ pub(super) struct Port {
     pub(super) array: Arc<Shared>,
     pub(super) key: Key,
     pub(super) id: u64,
-    pub(super) size: u64,
     pub(super) grants: Grants,
 }
 
@@ -35,8 +34,11 @@ fn pages(offset: u64, len: usize) -> io::Result<(u64, u64)> {
 }
 
 impl Disk for Port {
+    /// As the storage has it now: whoever opened an image sees it grow. A handle on an image that is
+    /// gone has nothing behind it.
     fn size(&self) -> u64 {
-        self.size
+        let core = self.array.lock();
+        core.image(&self.key).map_or(0, |image| image.size)
     }
 
     fn grants(&self) -> Grants {
@@ -46,7 +48,9 @@ impl Disk for Port {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let (at, n) = pages(offset, buf.len())?;
         self.take_time();
-        let found = self.array.lock().read(&self.key, self.id, at, n)?;
+        let found = self.on(&mut self.array.lock(), |core, key, id| {
+            core.read(key, id, at, n)
+        })?;
         for (chunk, page) in buf.chunks_mut(PAGE).zip(found) {
             match page {
                 Some(page) => chunk.copy_from_slice(&page[..]),
@@ -66,7 +70,7 @@ impl Disk for Port {
 
     fn flush(&self) -> io::Result<()> {
         self.take_time();
-        self.array.lock().flush(&self.key, self.id)
+        self.on(&mut self.array.lock(), Core::flush)
     }
 }
 
@@ -77,9 +81,23 @@ impl Port {
         // Without a volatile cache there is nowhere to lose a write.
         let durable = durable || !self.grants.write_back;
         let now = self.array.now();
-        let mut core = self.array.lock();
-        core.cut_within_write(&self.key, self.id, at, buf, now)?;
-        core.write(&self.key, self.id, at, buf, durable)
+        self.on(&mut self.array.lock(), |core, key, id| {
+            core.cut_within_write(key, id, at, buf, now)?;
+            core.write(key, id, at, buf, durable)
+        })
+    }
+
+    /// Does something where this handle leads, which a guest that went on upon a copy of its disk does
+    /// not notice.
+    fn on<T>(
+        &self,
+        core: &mut Core,
+        f: impl FnOnce(&mut Core, &Key, u64) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match core.relocated(&self.key, self.id) {
+            Some((key, id)) => f(core, &key, id),
+            None => f(core, &self.key, self.id),
+        }
     }
 
     /// Lets the time of one access pass, if the storage is slow (fault `slow-storage`). Whoever
@@ -94,6 +112,8 @@ impl Port {
 impl Drop for Port {
     fn drop(&mut self) {
         let mine = self.id;
-        self.array.lock().detach(&self.key, |id, _| id == mine);
+        let mut core = self.array.lock();
+        core.relocated.remove(&(self.key.clone(), mine));
+        core.detach(&self.key, |id, _| id == mine);
     }
 }

@@ -42,7 +42,8 @@ pub struct Snapshot {
 }
 
 impl Core {
-    fn cut_snapshot(&mut self, of: &Key, name: &str, now: Now) -> Outcome<Snapshot> {
+    /// Cuts a snapshot of an image under a name, or says how the one of that name fares.
+    pub(super) fn cut_snapshot(&mut self, of: &Key, name: &str, now: Now) -> Outcome<Snapshot> {
         let key = (of.0, name.to_owned());
         if !self.snapshots.contains_key(&key) {
             let image = self.image(of)?;
@@ -72,6 +73,20 @@ impl Core {
             bytes: kept.bytes,
             ready: now.lab.saturating_sub(kept.cut.lab) >= SETTLING,
         })
+    }
+
+    /// Cuts several images at this instant, or says how the snapshots of these names fare.
+    fn cut_group(&mut self, members: &[(Key, &str)], now: Now) -> Outcome<Vec<Snapshot>> {
+        for (of, _) in members {
+            self.image(of)?;
+        }
+        if self.is_late(members, now)? {
+            let text = "an operation on this group of volumes already exists";
+            return Err(Status::new(Code::Aborted, text));
+        }
+        let cut = members.iter();
+        cut.map(|(of, name)| self.cut_snapshot(of, name, now))
+            .collect()
     }
 
     fn snapshot_at(&self, key: &Key) -> Outcome<&Kept> {
@@ -104,6 +119,18 @@ impl Array {
         self.with(site, handle, |core, key, now| {
             core.cut_snapshot(key, name, now)
         })
+    }
+
+    /// Cuts snapshots of several images at one instant, each under its name, or says how those of these
+    /// names fare, as CSI's CreateVolumeGroupSnapshot. `Aborted` while the storage is at it.
+    pub fn snapshot_group(&self, site: Site, members: &[(&str, String)]) -> Outcome<Vec<Snapshot>> {
+        let Some((first, _)) = members.first() else {
+            return Ok(Vec::new());
+        };
+        let keys = members.iter();
+        let keys = keys.map(|(handle, name)| Ok((Self::key(site, handle)?, name.as_str())));
+        let keys = keys.collect::<Outcome<Vec<_>>>()?;
+        self.with(site, first, |core, _, now| core.cut_group(&keys, now))
     }
 
     /// How the snapshot with this handle fares.

@@ -66,6 +66,7 @@ impl Core {
                 ..Mirror::default()
             });
             self.leave_unprotected(key, &group);
+            self.leave_out_joiner(key, &group);
         }
         self.cut(key.0, &group, now);
         Ok(())

@@ -83,6 +83,8 @@ pub enum Fault {
     ClusterClockSkew,
     /// The guest agent does not run.
     AgentMissing,
+    /// The guest agent runs no hooks around a freeze.
+    AgentHookless,
     /// The guest agent answers late.
     AgentSlow,
     /// Nothing listens for SSH in the guest on the target.
@@ -105,12 +107,22 @@ pub enum Fault {
     FreezeSlow,
     /// The launcher does not thaw when the timer of a freeze runs out.
     TimerLost,
+    /// `fsfreeze` in the guest ends with 0 and neither freezes nor thaws.
+    FsfreezeIdles,
+    /// A thaw inside the guest is answered and lost on its way.
+    GuestThawLost,
+    /// What holds a freeze inside the guest is killed, and its timer with it.
+    HolderKilled,
     /// Beside each launcher lies one that an earlier migration left Completed.
     LauncherLeft,
     /// A freeze keeps writers out and leaves the journal as it is.
     FreezeUnclean,
     /// A thaw is acknowledged and not carried out.
     ThawSwallowed,
+    /// A page of the database in the guest is lost on the replica.
+    DatabasePageLost,
+    /// The replica of the volume with the database stops following while the others go on.
+    DatabaseBehind,
     /// No mirror snapshot is taken while file systems are frozen.
     SnapshotOutsideFreeze,
     /// Every stream to the guests breaks well before the site does.
@@ -135,6 +147,10 @@ pub enum Fault {
     StaleGeneration,
     /// Every port-forward breaks after a while.
     PortForwardFlaps,
+    /// The agent thaws by itself right after a freeze, and its next thaw says so.
+    AgentGivesUp,
+    /// The agent thaws by itself right after a freeze, and nobody is told.
+    AgentGivesUpUnseen,
     /// A VolumeSnapshot stays unready for ever after an error that was cleared.
     SnapshotNeverReady,
     /// Flushes are acknowledged while the data stays in a cache that is lost.
@@ -225,6 +241,22 @@ pub enum Fault {
     PlugStalls,
     /// Another disk of the guest is taken away than the one that was to be.
     UnplugWrongDisk,
+    /// The members of a group snapshot are cut one after the other.
+    GroupSnapshotSkew,
+    /// Writes during the copy of a disk that moves to another volume are not on the copy.
+    CopyMissesWrites,
+    /// A disk is said to have moved to another volume, and the guest writes to the old one.
+    MoveIsNoOp,
+    /// A disk that moved to another volume is replicated in name only.
+    MovedDiskUnprotected,
+    /// A volume that joins a group under load is left out of its mirror snapshots.
+    JoinerLeftOut,
+    /// A volume has grown, and its guest is never told.
+    ResizeUnseen,
+    /// A replica keeps the size that it had when its volume was small.
+    ReplicaKeepsSize,
+    /// What a volume has grown by is not blank.
+    GrownRecycled,
     /// A restore says that it is complete and leaves every volume as it is.
     RestoreIsNoOp,
     /// A volume that is made from a snapshot lacks one write that the snapshot holds.

@@ -172,6 +172,8 @@ pub struct FaultSpec {
     pub plan: &'static [&'static str],
     /// Whether only simulated guests can play it.
     pub simulated_only: bool,
+    /// Whether only real guests can play it.
+    pub real_only: bool,
     /// What it does, in a sentence.
     pub summary: &'static str,
     /// Where it comes from: the bug reports and pages behind it.
@@ -209,6 +211,7 @@ impl FaultSpec {
             scenario: "",
             plan: &[],
             simulated_only: false,
+            real_only: false,
             summary,
             sources: &[],
         }
@@ -254,6 +257,12 @@ impl FaultSpec {
     /// Only simulated guests can play it: a real one would have to be made to.
     pub(super) const fn simulated_only(mut self) -> Self {
         self.simulated_only = true;
+        self
+    }
+
+    /// Only real guests can play it: a simulated one runs no programs of its own.
+    pub(super) const fn real_only(mut self) -> Self {
+        self.real_only = true;
         self
     }
 

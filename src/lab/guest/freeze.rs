@@ -14,6 +14,8 @@ pub(super) trait Mount: Send + Sync {
     fn quiesce(&self) -> io::Result<()>;
     /// Gets ready for writers again.
     fn resume(&self) -> io::Result<()>;
+    /// The power is gone: nobody holds it any more.
+    fn lose_power(&self);
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +118,9 @@ impl Freezer {
         hold.off = true;
         drop(hold);
         self.changed.notify_all();
+        for mount in self.mounted() {
+            mount.lose_power();
+        }
     }
 
     /// The safety timer of freeze `generation` ran out; whether it still held. Blocks.
@@ -183,6 +188,7 @@ mod tests {
         fn resume(&self) -> io::Result<()> {
             Err(io::ErrorKind::BrokenPipe.into())
         }
+        fn lose_power(&self) {}
     }
 
     #[test]

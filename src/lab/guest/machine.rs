@@ -19,6 +19,7 @@ use super::probe::Probes;
 use super::probe::filesystem::Mounted;
 use super::shell::fs::Tree;
 use super::{GuestDisk, Request, Root, Spec};
+use crate::probe::disk::Disk;
 
 /// How much the tmpfs on `/run` holds, as a distribution sizes it on a small guest.
 const RUN_SPACE: u64 = 64 << 20;
@@ -41,8 +42,8 @@ pub(super) struct Machine {
     pub(super) power: Arc<Power>,
     /// Hardware address of its network card.
     pub(super) mac: String,
-    /// Its disks, plugged into that power.
-    disks: RwLock<Vec<GuestDisk>>,
+    /// Its disks, each as it is plugged into that power.
+    disks: RwLock<Vec<(GuestDisk, Arc<Plugged>)>>,
     /// The agent's hold on its file systems.
     pub(super) freezer: Arc<Freezer>,
     /// The probe processes in it.
@@ -62,7 +63,6 @@ impl Machine {
     pub(super) fn boot(
         spec: &Spec,
         power: &Arc<Power>,
-        disks: Vec<GuestDisk>,
         freezer: Arc<Freezer>,
         requests: mpsc::UnboundedSender<Request>,
     ) -> io::Result<Option<Self>> {
@@ -94,10 +94,13 @@ impl Machine {
             state,
             hostname,
             mac: spec.mac.clone(),
-            disks: RwLock::new(disks),
+            disks: RwLock::default(),
             freezer,
             requests,
         };
+        for disk in &spec.disks {
+            machine.plug(disk);
+        }
         machine.furnish();
         Ok(Some(machine))
     }
@@ -125,10 +128,12 @@ impl Machine {
 
     /// Its disks as they are now.
     pub(super) fn disks(&self) -> Vec<GuestDisk> {
-        self.disks
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let disks = self.disks.read().unwrap_or_else(PoisonError::into_inner);
+        let seen = disks.iter().map(|(disk, plugged)| GuestDisk {
+            disk: Arc::clone(plugged) as Arc<dyn Disk>,
+            ..disk.clone()
+        });
+        seen.collect()
     }
 
     /// It gets a further disk.
@@ -136,16 +141,20 @@ impl Machine {
         let power = Arc::clone(&self.power);
         let plugged = Plugged::plug(power, disk, self.requests.clone(), &self.planted);
         let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
-        disks.push(GuestDisk {
-            disk: plugged,
-            ..disk.clone()
-        });
+        disks.push((disk.clone(), plugged));
+    }
+
+    /// The hypervisor says that the disk of a volume has another size. Whether there is such a disk.
+    pub(super) fn resized(&self, volume: &str) -> bool {
+        let disks = self.disks.read().unwrap_or_else(PoisonError::into_inner);
+        let found = disks.iter().find(|(disk, _)| disk.volume == volume);
+        found.inspect(|(_, plugged)| plugged.resized()).is_some()
     }
 
     /// The disk of a volume is taken away.
     pub(super) fn unplug(&self, volume: &str) {
         let mut disks = self.disks.write().unwrap_or_else(PoisonError::into_inner);
-        disks.retain(|disk| disk.volume != volume);
+        disks.retain(|(disk, _)| disk.volume != volume);
     }
 
     /// Unmounts its file systems, as an orderly shutdown does. Frozen ones are left as they are: they

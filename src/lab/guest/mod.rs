@@ -32,7 +32,7 @@ pub use machine::KERNEL;
 use machine::Machine;
 pub use planted::Planted;
 pub use power::Link;
-use power::{Plugged, Power};
+use power::Power;
 
 /// What a guest boots from.
 #[derive(Clone)]
@@ -153,16 +153,8 @@ impl Guest {
     pub fn boot(spec: &Spec) -> io::Result<Arc<Self>> {
         let power = Power::on();
         let (asks, requests) = mpsc::unbounded_channel();
-        let disks = spec
-            .disks
-            .iter()
-            .map(|disk| GuestDisk {
-                disk: Plugged::plug(Arc::clone(&power), disk, asks.clone(), &spec.planted),
-                ..disk.clone()
-            })
-            .collect();
         let freezer = Arc::<Freezer>::default();
-        let machine = Machine::boot(spec, &power, disks, Arc::clone(&freezer), asks)?.map(Arc::new);
+        let machine = Machine::boot(spec, &power, Arc::clone(&freezer), asks)?.map(Arc::new);
         let sshd = machine
             .as_ref()
             .map(|machine| ssh::config(&machine.state.host_key));
@@ -289,6 +281,13 @@ impl Guest {
         if let Some(machine) = &self.machine {
             machine.unplug(volume);
         }
+    }
+
+    /// Tells it that the disk of a volume has another size.
+    pub fn resized(&self, volume: &str) -> Result<(), String> {
+        let told = (self.machine.as_ref()).is_some_and(|machine| machine.resized(volume));
+        let why = || format!("no operating system is up that has the disk of {volume}");
+        told.then_some(()).ok_or_else(why)
     }
 
     /// Stops or resumes the virtual CPUs.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::history::event::Site;
-use crate::lab::faults::{Board, Fault};
+use crate::lab::faults::{Board, Fault, Moment};
 
 /// Where a guest's faults are planted, and what of the guest they depend on.
 #[derive(Debug, Clone)]
@@ -35,6 +35,11 @@ impl Planted {
         self.board.armed(Fault::AgentMissing)
     }
 
+    /// Whether the agent runs no hooks around a freeze (fault `agent-without-hooks`).
+    pub(in crate::lab) fn agent_hookless(&self) -> bool {
+        self.board.armed(Fault::AgentHookless)
+    }
+
     /// By how many nanoseconds the real-time clock is off: ahead on the primary, as much behind on
     /// the secondary (fault `guest-clock`).
     pub(in crate::lab) fn clock_off(&self) -> i64 {
@@ -56,6 +61,32 @@ impl Planted {
     /// `unclean-claimed-consistent`).
     pub(super) fn freezes_unclean(&self) -> bool {
         self.on(Site::Primary, Fault::FreezeUnclean)
+    }
+
+    /// Whether `fsfreeze` in the guest ends with 0 and does nothing (fault `fsfreeze-does-nothing`).
+    pub(super) fn fsfreeze_idles(&self) -> bool {
+        self.on(Site::Primary, Fault::FsfreezeIdles)
+    }
+
+    /// Whether a thaw inside the guest is answered and lost on its way (fault `thaw-in-guest-lost`).
+    pub(super) fn loses_thaw(&self) -> bool {
+        self.on(Site::Primary, Fault::GuestThawLost)
+    }
+
+    /// Whether what holds a freeze inside the guest is killed together with its timer (fault
+    /// `freeze-holder-killed`).
+    pub(super) fn kills_holder(&self) -> bool {
+        self.on(Site::Primary, Fault::HolderKilled)
+    }
+
+    /// A file system was just frozen from inside.
+    pub(super) fn froze(&self) {
+        self.board.moment(Moment::Freeze);
+    }
+
+    /// A file system was just thawed from inside.
+    pub(super) fn thawed(&self) {
+        self.board.moment(Moment::Thaw);
     }
 
     /// Whether the guest reboots by itself (fault `guest-reboots`): in its first boot only.
@@ -99,7 +130,7 @@ impl Planted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::faults::{Moment, parse};
+    use crate::lab::faults::parse;
 
     fn planted(site: Site, faults: &[&str]) -> Planted {
         let board = Board::default();

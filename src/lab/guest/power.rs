@@ -2,7 +2,7 @@
 //! is gone. Disks ask synchronously (probe threads), streams asynchronously.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -160,6 +160,8 @@ pub(super) struct Plugged {
     requests: mpsc::UnboundedSender<Request>,
     planted: Planted,
     reboot_asked: AtomicBool,
+    /// Bytes, as the hypervisor has told.
+    size: AtomicU64,
 }
 
 impl Plugged {
@@ -169,7 +171,7 @@ impl Plugged {
         disk: &GuestDisk,
         requests: mpsc::UnboundedSender<Request>,
         planted: &Planted,
-    ) -> Arc<dyn Disk> {
+    ) -> Arc<Self> {
         Arc::new(Self {
             power,
             disk: Arc::clone(&disk.disk),
@@ -178,7 +180,13 @@ impl Plugged {
             requests,
             planted: planted.clone(),
             reboot_asked: AtomicBool::new(false),
+            size: AtomicU64::new(disk.disk.size()),
         })
+    }
+
+    /// The hypervisor tells the guest how large the disk is by now.
+    pub(super) fn resized(&self) {
+        self.size.store(self.disk.size(), Ordering::Release);
     }
 
     /// Tries until it works, the policy lets the guest have the error, or the power goes. With
@@ -208,7 +216,7 @@ impl Plugged {
 
 impl Disk for Plugged {
     fn size(&self) -> u64 {
-        self.disk.size()
+        self.size.load(Ordering::Acquire)
     }
 
     fn grants(&self) -> Grants {
@@ -251,7 +259,7 @@ mod tests {
         power: &Arc<Power>,
         disk: &Arc<dyn Disk>,
         errors: ErrorPolicy,
-    ) -> (Arc<dyn Disk>, mpsc::UnboundedReceiver<Request>) {
+    ) -> (Arc<Plugged>, mpsc::UnboundedReceiver<Request>) {
         let (asks, requests) = mpsc::unbounded_channel();
         let disk = GuestDisk {
             name: "vdb".into(),
@@ -308,6 +316,18 @@ mod tests {
         let mut cell = [0; 4096];
         disk.read_at(0, &mut cell).unwrap();
         assert_eq!(cell[0], 2);
+    }
+
+    #[test]
+    fn a_disk_that_grew_is_larger_once_the_guest_is_told() {
+        let small = Arc::new(MemoryDisk::new(4));
+        let disk: Arc<dyn Disk> = Arc::clone(&small) as Arc<dyn Disk>;
+        let (plugged, _requests) = plug(&Power::on(), &disk, ErrorPolicy::Stop);
+        small.grow(8);
+        assert_eq!(plugged.size(), 4 * 4096);
+        plugged.resized();
+        assert_eq!(plugged.size(), 8 * 4096);
+        plugged.write_at(7 * 4096, &[1; 4096]).unwrap();
     }
 
     #[tokio::test]

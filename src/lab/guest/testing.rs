@@ -15,6 +15,12 @@ impl MemoryDisk {
         Self(Mutex::new(vec![0; cells * CELL]))
     }
 
+    /// Makes it larger.
+    pub(crate) fn grow(&self, cells: usize) {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.resize(cells * CELL, 0);
+    }
+
     fn with<T>(
         &self,
         offset: u64,

@@ -254,9 +254,12 @@ fn bind(s: &Storage, volume: &Value, claim: &Value) -> Result<After, ApiError> {
         }
         annotate(c, BIND_COMPLETED, "yes");
         c["spec"]["volumeName"] = json!(meta::name(&bound));
+        // What a bound claim has is for the resizer and the kubelet to say.
+        if phase(c) != "Bound" {
+            c["status"]["capacity"] = bound["spec"]["capacity"].clone();
+        }
         c["status"]["phase"] = json!("Bound");
         c["status"]["accessModes"] = bound["spec"]["accessModes"].clone();
-        c["status"]["capacity"] = bound["spec"]["capacity"].clone();
     })?;
     Ok(After::Done)
 }

@@ -9,6 +9,7 @@ mod claims;
 mod conditions;
 mod datavolumes;
 pub(in crate::lab) mod engine;
+mod expand;
 mod fence;
 mod objects;
 pub(in crate::lab) mod quantity;
@@ -62,6 +63,7 @@ pub struct Storage {
 pub fn run(storage: &Storage, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(claims::run(storage.clone(), stop.clone()));
     tasks.spawn(volumes::run(storage.clone(), stop.clone()));
+    tasks.spawn(expand::run(storage.clone(), stop.clone()));
     tasks.spawn(datavolumes::run(storage.clone(), stop.clone()));
     tasks.spawn(replication::run(storage.clone(), stop.clone()));
     tasks.spawn(fence::run(storage.clone(), stop.clone()));

@@ -109,6 +109,7 @@ pub(super) fn event(store: &Store, about: &Value, reason: &str, message: &str, f
         | "VolumeMismatch"
         | "ClaimLost"
         | "VolumeFailedDelete"
+        | "VolumeResizeFailed"
         | "ErrResourceExists"
         | "ErrClaimLost"
         | "GetSnapshotClassFailed"

@@ -40,6 +40,19 @@ fn replication_class(name: &str, interval: &str, group: &str) -> Value {
     })
 }
 
+/// The class of group snapshots.
+fn group_class(site: Site) -> Value {
+    json!({
+        "metadata": {
+            "name": world::GROUP_SNAPSHOT_CLASS,
+            "annotations": {super::snapshots::group::DEFAULT: "true"},
+        },
+        "driver": world::DRIVER,
+        "deletionPolicy": "Delete",
+        "parameters": {"clusterID": world::short(site)},
+    })
+}
+
 /// The modes that a class offers, best first, as its StorageProfile lists them.
 fn profile(name: &str, driver: &str) -> Value {
     let mut profile = json!({
@@ -174,6 +187,7 @@ pub fn seed(store: &Store, site: Site) -> Result<(), ApiError> {
         });
         objects.push((super::snapshots::CLASSES, object));
     }
+    objects.push((super::snapshots::group::GROUP_CLASSES, group_class(site)));
     for (name, interval, group) in [
         (world::MIRROR, "1m", "vm"),
         (world::MIRROR_5M, "5m", "vm"),

@@ -86,6 +86,7 @@ pub(super) fn attach(ctx: &Ctx, pod: &Value, node: &str) -> Result<Vec<Attached>
             Ok(disk) => attached.push(Attached {
                 volume: name,
                 handle,
+                bytes: disk.size(),
                 disk,
             }),
             Err(error) => {
@@ -102,7 +103,7 @@ pub(super) fn attach(ctx: &Ctx, pod: &Value, node: &str) -> Result<Vec<Attached>
 /// Closes all volumes of a domain wherever it has them open.
 pub(super) fn detach_all(ctx: &Ctx, domain: &Domain) {
     for node in domain.nodes() {
-        detach(ctx, domain.attached(), &node);
+        detach(ctx, &domain.attached(), &node);
         detach(ctx, &domain.plugged(), &node);
     }
 }

@@ -169,11 +169,8 @@ fn wrong_guest(ctx: &Ctx) -> bool {
 }
 
 fn attached_as_specified(attached: &[Attached], domain: &Domain) -> bool {
-    attached.len() == domain.attached().len()
-        && attached
-            .iter()
-            .zip(domain.attached())
-            .all(|(a, b)| a.handle == b.handle)
+    let own = domain.attached();
+    attached.len() == own.len() && attached.iter().zip(&own).all(|(a, b)| a.handle == b.handle)
 }
 
 /// The volumes that the guest really gets: its own, or with the fault `wrong-guest` those of
@@ -181,7 +178,7 @@ fn attached_as_specified(attached: &[Attached], domain: &Domain) -> bool {
 fn chosen(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Vec<Attached> {
     let own = domain.attached();
     if !wrong_guest(ctx) {
-        return [own, &domain.plugged()].concat();
+        return [own, domain.plugged()].concat();
     }
     for other in ctx.store.list(VMI, None) {
         let same = meta::uid(&other) == domain.uid;
@@ -198,6 +195,7 @@ fn chosen(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Vec<Attached> {
                 Some(Attached {
                     volume: own.volume.clone(),
                     handle,
+                    bytes: disk.size(),
                     disk,
                 })
             })
@@ -206,7 +204,7 @@ fn chosen(ctx: &Ctx, vmi: &Value, domain: &Domain) -> Vec<Attached> {
             return theirs;
         }
     }
-    own.to_vec()
+    own
 }
 
 /// The cloud-init seed: user data from the spec or its Secret, and the keys of access credentials.

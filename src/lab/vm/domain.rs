@@ -1,5 +1,6 @@
 //! A libvirt domain on a node: the guest of one VMI with the volumes attached for it.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,8 @@ pub(super) struct Attached {
     pub(super) handle: String,
     /// The open device.
     pub(super) disk: Arc<dyn Disk>,
+    /// Bytes that it had when it was opened.
+    pub(super) bytes: u64,
 }
 
 /// What a domain has at the moment; migration moves it.
@@ -41,15 +44,21 @@ pub(super) struct Domain {
     place: Mutex<Place>,
     /// Nodes that it came from by migration; its volumes stay open there until it ends.
     left: Mutex<Vec<String>>,
-    attached: Vec<Attached>,
+    attached: Mutex<Vec<Attached>>,
+    /// Volumes that are open where it is migrating to, in place of some of those.
+    incoming: Mutex<Vec<Attached>>,
     /// Those that came later.
     plugged: Mutex<Vec<Attached>>,
+    /// What its guest was told of disks that grew, by volume.
+    grown: Mutex<BTreeMap<String, u64>>,
     guest: Mutex<Option<Arc<dyn Guest>>>,
     /// Boots so far, so that each gets its own entropy.
     pub(super) boots: AtomicU64,
     starting: AtomicBool,
     stopping: AtomicBool,
     agent: AtomicBool,
+    /// Whether the agent ended a freeze by itself, of which its next thaw tells.
+    gave_up: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -61,15 +70,28 @@ impl Domain {
             vmi,
             place: Mutex::new(place),
             left: Mutex::default(),
-            attached,
+            attached: Mutex::new(attached),
+            incoming: Mutex::default(),
             plugged: Mutex::default(),
+            grown: Mutex::default(),
             guest: Mutex::new(None),
             boots: AtomicU64::new(0),
             starting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             agent: AtomicBool::new(false),
+            gave_up: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         })
+    }
+
+    /// The agent ended a freeze by itself, or did not.
+    pub(super) fn give_up(&self, gave_up: bool) {
+        self.gave_up.store(gave_up, Ordering::Release);
+    }
+
+    /// Whether the agent ended a freeze by itself and says so.
+    pub(super) fn gave_up(&self) -> bool {
+        self.gave_up.load(Ordering::Acquire)
     }
 
     /// Where it is.
@@ -122,9 +144,52 @@ impl Domain {
         Some(late.remove(at))
     }
 
+    /// Whether so many bytes of a volume are news to its guest; only the first who asks is told so.
+    pub(super) fn grows(&self, volume: &str, bytes: u64) -> bool {
+        let mut all = self.attached().into_iter().chain(self.plugged());
+        let Some(open) = all.find(|open| open.volume == volume) else {
+            return false;
+        };
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = grown.get(volume).copied().unwrap_or(open.bytes);
+        if bytes > known {
+            grown.insert(volume.to_owned(), bytes);
+        }
+        bytes > known
+    }
+
+    /// What its guest was told of a disk's size does not hold: it could not be told, or the disk is
+    /// another one now.
+    pub(super) fn not_grown(&self, volume: &str) {
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        grown.remove(volume);
+    }
+
     /// The volumes that its launcher brought.
-    pub(super) fn attached(&self) -> &[Attached] {
-        &self.attached
+    pub(super) fn attached(&self) -> Vec<Attached> {
+        let attached = self.attached.lock();
+        attached.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the volumes onto which some of its own are to be copied.
+    pub(super) fn expect(&self, incoming: Vec<Attached>) {
+        *self.incoming.lock().unwrap_or_else(PoisonError::into_inner) = incoming;
+    }
+
+    /// Takes what was expected, if anything was.
+    pub(super) fn expected(&self) -> Vec<Attached> {
+        std::mem::take(&mut self.incoming.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has other volumes in the place of those of the same name.
+    pub(super) fn exchange(&self, others: Vec<Attached>) {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in others {
+            self.not_grown(&other.volume);
+            if let Some(own) = attached.iter_mut().find(|own| own.volume == other.volume) {
+                *own = other;
+            }
+        }
     }
 
     /// The guest, once started.

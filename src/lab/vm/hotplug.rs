@@ -167,13 +167,7 @@ fn bind(ctx: &Ctx, vmi: &Value, name: &str, claim: &str) -> Result<(), ApiError>
         ctx.after(ctx.timing.attach_retry, Work::Vmi(key(vmi)));
         return Ok(());
     };
-    let info = json!({
-        "claimName": claim,
-        "accessModes": pvc["spec"]["accessModes"],
-        "volumeMode": pvc["spec"]["volumeMode"],
-        "capacity": pvc["status"]["capacity"],
-        "requests": pvc["spec"]["resources"]["requests"],
-    });
+    let info = super::report::claim_info(claim, &pvc);
     tell(ctx, vmi, name, "Bound", |entry| {
         entry["reason"] = json!("");
         entry["message"] = json!("");
@@ -314,6 +308,7 @@ fn plug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) {
             Ok(Attached {
                 volume: name.to_owned(),
                 handle,
+                bytes: disk.size(),
                 disk,
             })
         });
@@ -398,8 +393,12 @@ fn unplug(ctx: &Ctx, vmi: &Arc<Value>, name: &str) {
         } else {
             None
         };
-        if let Some(guest) = domain.guest() {
-            guest.unplug(victim.unwrap_or_else(|| name.clone())).await;
+        if let Some(guest) = domain.guest()
+            && let Err(why) = guest.unplug(victim.unwrap_or_else(|| name.clone())).await
+        {
+            // The entry stays as it is, and libvirt is asked again.
+            tracing::debug!(why, name, "detaching device");
+            return later(&site, &vmi, &name);
         }
         if let Some(open) = domain.unplug(&name) {
             for node in domain.nodes() {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::condition;
 use super::instance;
 use super::keys::{
     CREATED_BY, DV, FINALIZER, OBSERVED, PVC, REVISION, VM, VMI, claim_of, is_final, items,
     owned_by, phase, run_strategy,
 };
 use super::site::{Ctx, Key, Work, settle};
-use super::status;
+use super::{status, storage_move};
 use crate::history::event::Site;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::Fault;
@@ -34,10 +35,12 @@ pub(super) fn reconcile(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiErr
     match vmi.as_deref() {
         Some(vmi) => {
             super::hotplug::declare(ctx, &vm, vmi)?;
+            storage_move::declare(ctx, &vm, vmi)?;
             ended_or_not(ctx, &vm, vmi)?;
         }
         None => started = start_if_due(ctx, &vm)?,
     }
+    storage_move::settle_state(ctx, &vm, vmi.as_deref())?;
     status::write(ctx, &vm, started);
     if started {
         // The controller sees its own new VMI an instant later.
@@ -242,7 +245,8 @@ fn start_if_due(ctx: &Ctx, vm: &Arc<Value>) -> Result<bool, ApiError> {
         "RerunOnFailure" => requested || meta::text(vm, "/status/runStrategy") != "RerunOnFailure",
         _ => false,
     };
-    if !wanted || !claims_are_ready(ctx, vm) {
+    let unsafe_to = condition::is_true(vm, storage_move::RECOVERY);
+    if !wanted || unsafe_to || !claims_are_ready(ctx, vm) {
         return Ok(false);
     }
     if ctx.site == Site::Secondary && ctx.board.armed(Fault::VmLeftHalted) {

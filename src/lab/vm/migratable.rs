@@ -19,6 +19,12 @@ pub(super) fn check<C: AsRef<Value>>(
     vmi: &Value,
     claim: impl Fn(&str) -> Option<C>,
 ) -> Result<(), Refusal> {
+    but_disks(vmi)?;
+    disks(vmi, claim)
+}
+
+/// Checks everything but the disks, which a migration can copy: what StorageLiveMigratable says.
+pub(super) fn but_disks(vmi: &Value) -> Result<(), Refusal> {
     let override_annotation = "kubevirt.io/allow-pod-bridge-network-live-migration";
     let pod_networks: Vec<&str> = items(vmi, "/spec/networks")
         .iter()
@@ -44,14 +50,10 @@ pub(super) fn check<C: AsRef<Value>>(
             message: "VMI uses a PCI host devices".to_owned(),
         });
     }
-    disks(vmi, claim)
+    Ok(())
 }
 
-/// Checks the disks alone, which is what StorageLiveMigratable says.
-pub(super) fn disks<C: AsRef<Value>>(
-    vmi: &Value,
-    claim: impl Fn(&str) -> Option<C>,
-) -> Result<(), Refusal> {
+fn disks<C: AsRef<Value>>(vmi: &Value, claim: impl Fn(&str) -> Option<C>) -> Result<(), Refusal> {
     for name in items(vmi, "/spec/volumes").iter().filter_map(claim_of) {
         let shared = claim(name).is_some_and(|claim| {
             items(claim.as_ref(), "/spec/accessModes")

@@ -27,12 +27,14 @@ mod printable;
 mod quiesce;
 mod real;
 mod report;
+mod resize;
 mod schedule;
 mod seed;
 mod site;
 mod snapshot;
 mod socket;
 mod status;
+mod storage_move;
 pub mod subresources;
 mod vmi;
 pub mod webhooks;
@@ -238,6 +240,7 @@ fn act(ctx: &Ctx, work: Work) -> Result<(), ApiError> {
             ctx.waited(&uid);
             migration::reconcile(ctx, &key)
         }
+        Work::MoveStorage(key) => storage_move::again(ctx, &key),
         Work::TargetOverdue(key, unschedulable) => {
             migration::target_overdue(ctx, &key, unschedulable);
             Ok(())
@@ -313,7 +316,7 @@ fn claim_changed(ctx: &Ctx, change: &Change) -> Result<(), ApiError> {
         }
     }
     for vmi in ctx.store.list(VMI, Some(&namespace)) {
-        if phase(&vmi) == "Pending" && names(&vmi, "/spec/volumes") {
+        if matches!(phase(&vmi), "Pending" | "Running") && names(&vmi, "/spec/volumes") {
             vmi::reconcile(ctx, &key(&vmi))?;
         }
     }

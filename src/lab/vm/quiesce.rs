@@ -15,6 +15,10 @@ use super::guest::Guest;
 use super::site::{Ctx, seconds};
 use crate::lab::faults::{Fault, Moment};
 
+/// For how long an agent that ended a freeze by itself tells so, in true time: until whoever took the
+/// snapshot must have heard of it.
+const SULKS: Duration = Duration::from_secs(1);
+
 /// virt-launcher could not do what the agent was to do.
 fn failed(command: &str, why: &str) -> String {
     format!("server error. command {command} failed: \"{why}\"")
@@ -73,6 +77,14 @@ async fn hold(
         return Ok(());
     };
     ctx.board.moment(Moment::Freeze);
+    if ctx.board.armed(Fault::AgentGivesUp) || ctx.board.armed(Fault::AgentGivesUpUnseen) {
+        // As Windows does after ten seconds, long before a slow snapshot is taken.
+        let gave_up = guest.expire(freeze).await;
+        if gave_up && ctx.board.armed(Fault::AgentGivesUp) {
+            sulk(ctx, domain);
+        }
+        return Ok(());
+    }
     ask_later(ctx, &domain.uid);
     if timeout.is_zero() || ctx.board.armed(Fault::TimerLost) {
         return Ok(());
@@ -92,6 +104,18 @@ async fn hold(
     Ok(())
 }
 
+/// For a while the agent says of every thaw that it ended the freeze by itself.
+fn sulk(ctx: &Ctx, domain: &Arc<Domain>) {
+    domain.give_up(true);
+    let (site, domain) = (Arc::clone(ctx), Arc::clone(domain));
+    ctx.tracker.spawn(async move {
+        tokio::select! {
+            () = site.token.cancelled() => {}
+            () = site.clock.keep(SULKS) => domain.give_up(false),
+        }
+    });
+}
+
 /// Thaws a guest. The error is the launcher's.
 pub(super) async fn thaw(ctx: &Ctx, domain: &Domain, guest: &Arc<dyn Guest>) -> Result<(), String> {
     if ctx.board.armed(Fault::ThawSwallowed) {
@@ -99,6 +123,11 @@ pub(super) async fn thaw(ctx: &Ctx, domain: &Domain, guest: &Arc<dyn Guest>) -> 
     }
     if !guest.agent() {
         return Err(no_agent("Unfreeze"));
+    }
+    if domain.gave_up() {
+        let why = "LibvirtError(Code=86, Domain=10, Message='internal error: unable to execute QEMU \
+                   agent command 'guest-fsfreeze-thaw': fsfreeze is limited up to 10 seconds')";
+        return Err(failed("Unfreeze", why));
     }
     let thawed = guest.thaw().await;
     if thawed.map_err(|why| failed("Unfreeze", &why))? {

@@ -81,6 +81,12 @@ pub(super) fn migrate(
     terms: Terms,
 ) {
     let (site, domain) = (Arc::clone(ctx), Arc::clone(domain));
+    if !domain.plugged().is_empty() {
+        // It would arrive and not answer any more.
+        detach(ctx, &attached, &node);
+        let why = "this lab moves no real guest that has a plugged disk".to_owned();
+        return ctx.push(Work::MigrationFailed(job, Broken::Lost(why)));
+    }
     ctx.tracker.spawn(async move {
         let from = domain.place().node;
         let disks = boot::devices_of(&attached);

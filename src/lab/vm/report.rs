@@ -32,17 +32,22 @@ pub(super) fn volume_statuses(ctx: &Ctx, vmi: &Value, known: bool) -> Value {
             if let Some(claim) = claim_of(volume)
                 && let Some(pvc) = ctx.store.get(PVC, namespace, claim)
             {
-                status["persistentVolumeClaimInfo"] = json!({
-                    "claimName": claim,
-                    "accessModes": pvc["spec"]["accessModes"],
-                    "volumeMode": pvc["spec"]["volumeMode"],
-                    "capacity": pvc["status"]["capacity"],
-                    "requests": pvc["spec"]["resources"]["requests"],
-                });
+                status["persistentVolumeClaimInfo"] = claim_info(claim, &pvc);
             }
             status
         })
         .collect()
+}
+
+/// What a VMI's status tells of a volume's claim.
+pub(super) fn claim_info(claim: &str, pvc: &Value) -> Value {
+    json!({
+        "claimName": claim,
+        "accessModes": pvc["spec"]["accessModes"],
+        "volumeMode": pvc["spec"]["volumeMode"],
+        "capacity": pvc["status"]["capacity"],
+        "requests": pvc["spec"]["resources"]["requests"],
+    })
 }
 
 /// The domain of a VMI started: virt-handler reports it.

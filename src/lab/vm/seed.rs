@@ -133,7 +133,7 @@ fn kubevirt() -> Value {
         "spec": {
             "certificateRotateStrategy": {},
             "configuration": {"developerConfiguration": {
-                "featureGates": ["Snapshot", "DeclarativeHotplugVolumes"],
+                "featureGates": ["Snapshot", "DeclarativeHotplugVolumes", "ExpandDisks"],
             }},
             "customizeComponents": {},
             "imagePullPolicy": "IfNotPresent",

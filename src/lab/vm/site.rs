@@ -128,6 +128,8 @@ pub(super) enum Work {
     MigrationFailed(Key, Broken),
     /// A migration (its job also by UID) has waited for room.
     MigrationWaited(Key, String),
+    /// The volumes of a VMI are to be moved once more.
+    MoveStorage(Key),
     /// The time of a migration's target pod is over; `true`: if it has no node.
     TargetOverdue(Key, bool),
 }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::condition::{self, Condition, Times};
 use super::keys::{PVC, REVISION, VM, claim_of, is_final, items, phase, run_strategy};
 use super::machine::{named_data_volumes, own_instance};
-use super::printable;
 use super::site::{Ctx, settle};
+use super::{printable, storage_move};
 use crate::lab::api::{Part, meta};
 
 /// Writes what the controller sees into the VM's status. With `start_expected` the VMI was just made
@@ -29,6 +29,8 @@ pub(super) fn write(ctx: &Ctx, vm: &Value, start_expected: bool) {
         let name = meta::text(vmi, "/status/virtualMachineRevisionName");
         ctx.store.get(REVISION, namespace, name)
     });
+    let refused = vmi.as_ref();
+    let refused = refused.and_then(|vmi| storage_move::refusal(ctx, vm, vmi));
     let written = ctx.store.modify(VM, namespace, name, Part::Status, |vm| {
         let word = printable::status(&printable::Inputs {
             vm,
@@ -37,14 +39,18 @@ pub(super) fn write(ctx: &Ctx, vm: &Value, start_expected: bool) {
             data_volumes: &data_volumes,
             unbound,
         });
-        fill(vm, vmi.as_deref(), revision.as_deref());
+        fill(
+            vm,
+            vmi.as_deref(),
+            (revision.as_deref(), refused.as_deref()),
+        );
         vm["status"]["printableStatus"] = json!(word);
     });
     settle("a VM's status", written);
 }
 
 /// Everything in a VM's status but the printable word.
-fn fill(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value>) {
+fn fill(vm: &mut Value, vmi: Option<&Value>, (revision, refused): (Option<&Value>, Option<&str>)) {
     let strategy = run_strategy(vm).to_owned();
     let generation = meta::generation(vm);
     let status = &mut vm["status"];
@@ -74,7 +80,7 @@ fn fill(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value>) {
     }
     settle_requests(vm, vmi);
     conditions(vm, vmi);
-    restart_required(vm, vmi, revision);
+    restart_required(vm, vmi, (revision, refused));
 }
 
 /// Requests that came true are taken off the list: a stop when its VMI is gone, a start when a VMI
@@ -141,7 +147,11 @@ fn conditions(vm: &mut Value, vmi: Option<&Value>) {
 
 /// RestartRequired compares the template with the one that the VMI was started from. That a start
 /// with `cpu` but no socket count "reduces" the sockets to none is how the real server computes it.
-fn restart_required(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value>) {
+fn restart_required(
+    vm: &mut Value,
+    vmi: Option<&Value>,
+    (revision, refused): (Option<&Value>, Option<&str>),
+) {
     let template = &vm["spec"]["template"]["spec"];
     let sockets = |spec: &Value| {
         let count = spec.pointer("/domain/cpu/sockets");
@@ -157,7 +167,9 @@ fn restart_required(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value
             && template["domain"]["cpu"].is_object()
             && sockets(template) < sockets(&vmi["spec"])
     });
-    let message = if changed {
+    let message = if let Some(refused) = refused {
+        refused
+    } else if changed {
         "a non-live-updatable field was changed in the template spec"
     } else if fewer {
         "Reduction of CPU socket count requires a restart"
@@ -182,6 +194,13 @@ fn restart_required(vm: &mut Value, vmi: Option<&Value>, revision: Option<&Value
 fn fixed(template: &Value) -> Value {
     let mut spec = template.clone();
     super::hotplug::without(&mut spec);
+    // What other claims take is said by their own strategy.
+    let volumes = spec.pointer_mut("/volumes").and_then(Value::as_array_mut);
+    for volume in volumes.into_iter().flatten() {
+        if claim_of(volume).is_some() {
+            *volume = json!({"name": volume["name"]});
+        }
+    }
     for pointer in [
         "/domain/cpu/sockets",
         "/domain/memory/guest",

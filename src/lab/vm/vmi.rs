@@ -259,7 +259,7 @@ fn scheduled(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
     let namespace = meta::namespace(vmi);
     let claim = |name: &str| ctx.store.get(PVC, namespace, name);
     let whole = migratable::check(vmi, claim);
-    let storage = migratable::disks(vmi, claim);
+    let storage = migratable::but_disks(vmi);
     modify(ctx, vmi, |vmi| {
         for (kind, result) in [
             ("LiveMigratable", &whole),
@@ -325,6 +325,8 @@ fn running(ctx: &Ctx, vmi: &Value) -> Result<(), ApiError> {
         }
     })?;
     super::hotplug::reconcile(ctx, vmi)?;
+    super::storage_move::progress(ctx, vmi)?;
+    super::resize::reconcile(ctx, vmi)?;
     super::migration::evacuate(ctx, vmi)
 }
 

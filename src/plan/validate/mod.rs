@@ -140,6 +140,7 @@ pub(super) fn validate(
         migration: Migration {
             count: file.migration.count,
             qps: file.migration.qps,
+            storage_class: file.migration.storage_class.clone(),
         },
         faults: judge.faults(&file.faults),
         deadlines: judge.deadlines(&file.deadlines),
@@ -227,6 +228,7 @@ impl Judge<'_, '_> {
             fencing: self.fencing(&file.fencing),
             handle_map: file.handle_map.clone(),
             volume_snapshot_class: file.volume_snapshot_class.clone(),
+            volume_group_snapshot_class: file.volume_group_snapshot_class.clone(),
         }
     }
 

@@ -6,7 +6,8 @@ use super::names::jump_host;
 use super::{Judge, NAME};
 use crate::plan::file;
 use crate::plan::model::{
-    AccessMode, DataVolume, LedgerKind, Quiesce, Route, RouteKind, Ssh, VolumeMode, Workload,
+    AccessMode, DataVolume, Database, LedgerKind, Quiesce, Route, RouteKind, Ssh, VolumeMode,
+    Workload,
 };
 
 /// Most data volumes of one VM: ledger ordinals are small and guests have few device letters.
@@ -65,6 +66,7 @@ impl Judge<'_, '_> {
             recipe_mode: file.recipe_mode,
             recipe_parameters: file.recipe_parameters.clone(),
             quiesce: self.quiesce(path, file),
+            database: self.database(path, file),
             ssh: self.ssh(path, &file.ssh),
             data_volumes: self.data_volumes(path, &file.data_volumes),
         }
@@ -90,6 +92,20 @@ impl Judge<'_, '_> {
             Quiesce::Subresource
         };
         file.quiesce.unwrap_or(own)
+    }
+
+    fn database(&mut self, path: &str, file: &file::Workload) -> Option<Database> {
+        if let Some(database) = file
+            .database
+            .as_ref()
+            .filter(|database| !database.is_plain())
+        {
+            let what = format!("`{}` cannot be a database's folder", database.directory);
+            let expected = "an absolute path below a folder, of letters, digits, `.`, `_` and `-`";
+            let at = format!("{path}.database.directory");
+            self.bad(&at, what, expected, "name another folder");
+        }
+        file.database.clone()
     }
 
     fn parameter(&mut self, path: &str, name: &str, value: &str) {

@@ -189,14 +189,18 @@ fn each(
     config: &Config,
     tell: impl Fn(u8, &FileTarget) -> Result<Told, OpenError>,
 ) -> Result<Vec<Told>, OpenError> {
-    let volumes = (0..).zip(&config.volumes);
-    let files = volumes.filter_map(|(ordinal, volume)| match &volume.target {
-        Target::File(target) => Some((ordinal, target)),
-        Target::Raw(_) => None,
-    });
-    files
+    files(config)
         .map(|(ordinal, target)| tell(ordinal, target))
         .collect()
+}
+
+/// The file volumes of a config, by ordinal.
+pub fn files(config: &Config) -> impl Iterator<Item = (u8, &FileTarget)> {
+    let volumes = (0..).zip(&config.volumes);
+    volumes.filter_map(|(ordinal, volume)| match &volume.target {
+        Target::File(target) => Some((ordinal, target)),
+        Target::Raw(_) => None,
+    })
 }
 
 /// What one kind's own code saw.

@@ -1,9 +1,9 @@
 //! What a guest's file volumes show before anybody mounts them, and what their checkers say.
 
 use crate::cluster::Deadline;
-use crate::guest::{Job, Patience};
-use crate::probe::config::{Config, Target};
-use crate::probe::filesystem::Told;
+use crate::guest::{Job, Output, Patience};
+use crate::probe::config::Config;
+use crate::probe::filesystem::{Told, files};
 
 use super::binary::ProbeBinary;
 use super::deploy::{Reach, prepare_to_read};
@@ -47,11 +47,14 @@ async fn told(
     let job = Job::new(command).stdin(text.as_bytes());
     let output = shell.run(&job, deadline).await?.check()?;
     shell.close().await;
+    parsed(&output, config)
+}
+
+/// The lines of a command that tells one of each file volume.
+pub(super) fn parsed(output: &Output, config: &Config) -> Result<Vec<Told>, ProbeError> {
     let refused = |said| ProbeError::Refused { said };
     let told = Told::parse(&output.text()).map_err(refused)?;
-    let files = (0_u8..).zip(&config.volumes);
-    let files = files.filter(|(_, volume)| matches!(volume.target, Target::File(_)));
-    if files
+    if files(config)
         .map(|(ordinal, _)| ordinal)
         .ne(told.iter().map(|one| one.volume))
     {

@@ -52,17 +52,18 @@ impl FileDisk {
     }
 
     fn open_with(path: &Path, access: Access, write_back: bool, direct: i32) -> io::Result<Self> {
-        let write = access == Access::Write;
+        let write = access != Access::Read;
+        let alone = access == Access::Write;
         let open = |flags| {
             let mut options = OpenOptions::new();
             options.read(true).write(write).custom_flags(flags);
             options.open(path)
         };
         let is_device = std::fs::metadata(path)?.file_type().is_block_device();
-        let exclusive = if write && is_device { O_EXCL } else { 0 };
+        let exclusive = if alone && is_device { O_EXCL } else { 0 };
         let sync = if write { O_DSYNC } else { 0 };
         let mut durable = open(direct | sync | exclusive)?;
-        if write && !is_device {
+        if alone && !is_device {
             durable.try_lock().map_err(|error| match error {
                 TryLockError::WouldBlock => {
                     io::Error::new(io::ErrorKind::ResourceBusy, "another probe holds it")

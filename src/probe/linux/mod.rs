@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::config::{FileTarget, Locator, Purpose, Target, Volume};
 use super::disk::Disk;
 use super::layout::CELL;
-use super::platform::{Access, Clock, FileSystems, OpenError, OpenVolume, Platform};
+use super::platform::{Access, Clock, FileSystems, Freezes, OpenError, OpenVolume, Platform};
 
 pub use file::FileDisk;
 pub use sysfs::{DiskInfo, Sysfs};
@@ -138,6 +138,18 @@ impl FileSystems for Linux {
 
     fn check(&self, target: &FileTarget) -> Result<(Option<bool>, String), OpenError> {
         mount::check(&self.locate(&target.on)?, target)
+    }
+}
+
+impl Freezes for Linux {
+    fn freeze(&self, target: &FileTarget) -> io::Result<()> {
+        let device = self.locate(&target.on).map_err(io::Error::other)?;
+        mount::fsfreeze("--freeze", &device, target)
+    }
+
+    fn thaw(&self, target: &FileTarget) -> io::Result<()> {
+        let device = self.locate(&target.on).map_err(io::Error::other)?;
+        mount::fsfreeze("--unfreeze", &device, target)
     }
 }
 

@@ -39,6 +39,7 @@ impl Guest {
                 vol_id: [ordinal; 16],
                 target: Target::Raw(Locator::Path(path.to_str().unwrap().to_owned())),
                 cells: None,
+                from: 0,
             }
         };
         let config = Config {

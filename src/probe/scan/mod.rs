@@ -18,6 +18,7 @@ use super::frame::{CellState, FromGuest, Opened, Seen};
 use super::layout::{CELL, Layout, WRITER_FILL};
 use super::platform::{Access, OpenError, OpenVolume, Platform};
 use super::session::{fit, identity};
+use super::window;
 
 mod ahead;
 
@@ -91,7 +92,7 @@ pub fn scan(
 
 fn open(config: &Config, platform: &dyn Platform) -> Result<Vec<(OpenVolume, Layout)>, OpenError> {
     let open_one = |(ordinal, volume): (usize, &Volume)| {
-        let found = platform.open(volume, config.purpose, Access::Read)?;
+        let found = window::open(platform, volume, config.purpose, Access::Read)?;
         let layout = fit(volume, config, &*found.disk)
             .map_err(|error| OpenError::new(format!("volume {ordinal}: {error}")))?;
         Ok((found, layout))

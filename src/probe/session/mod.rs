@@ -17,6 +17,7 @@ use super::frame::{FromGuest, Identity, Opened, ToGuest};
 use super::layout::{CELL, Layout};
 use super::outbox::OutOfStep;
 use super::platform::{Access, OpenError, Platform};
+use super::window::open;
 use super::wire::Raw;
 
 /// How long the probe is silent at most while a host is attached.
@@ -61,7 +62,7 @@ impl Daemon {
         let mut prepared = Vec::new();
         let mut opened = Vec::new();
         for (ordinal, volume) in config.volumes.iter().enumerate() {
-            let found = platform.open(volume, config.purpose, Access::Write)?;
+            let found = open(platform, volume, config.purpose, Access::Write)?;
             let named = |what: String| format!("volume {ordinal} ({}): {what}", found.path);
             if config.purpose == Purpose::Load && matches!(volume.target, Target::Raw(_)) {
                 refuse_strangers(&*found.disk).map_err(|mut error| {

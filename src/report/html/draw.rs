@@ -1,5 +1,7 @@
 //! Geometry of the pictures: seconds and counts in, SVG coordinates out.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::report::view::{Bracket, StageView, Timeline};
@@ -23,6 +25,8 @@ pub(super) struct Plot {
     top: f64,
     base: f64,
     series: Vec<Area>,
+    /// The sites that acks were heard from.
+    sites: BTreeSet<String>,
     marks: Vec<Line>,
     gap: Option<Gap>,
     ticks: Vec<Tick>,
@@ -91,6 +95,7 @@ pub(super) fn plot(timeline: &Timeline) -> Option<Plot> {
         top: TOP,
         base,
         series: series.collect(),
+        sites: timeline.series.iter().map(|s| s.site.clone()).collect(),
         gap: timeline.gap.map(|(from, to)| Gap {
             x: x(from),
             width: (x(to) - x(from)).max(1.0),

@@ -21,8 +21,12 @@ struct Drawn<'a> {
     total: f64,
     rpo: String,
     rto: String,
+    blackout: String,
+    stall: String,
     rpo_bar: Option<draw::Gauge>,
     rto_bar: Option<draw::Gauge>,
+    blackout_bar: Option<draw::Gauge>,
+    stall_bar: Option<draw::Gauge>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +57,8 @@ pub fn render(view: &View) -> Result<String, minijinja::Error> {
     env.get_template("page")?.render(context! {
         view => Value::from(Serde(view)),
         status => word(view.status),
+        // Seconds are enough for a reader; the evidence has the rest.
+        started => view.started.round(jiff::Unit::Second).unwrap_or(view.started).to_string(),
         sections => Value::from(Serde(&sections)),
         style => Value::from_safe_string(STYLE.to_owned()),
     })
@@ -67,7 +73,11 @@ fn drawn(subject: &SubjectView) -> Drawn<'_> {
         total: subject.stages.iter().map(|s| s.seconds).sum(),
         rpo: bracket(subject.rpo),
         rto: bracket(subject.rto),
+        blackout: bracket(subject.blackout),
+        stall: bracket(subject.stall),
         rpo_bar: subject.rpo.and_then(draw::gauge),
         rto_bar: subject.rto.and_then(draw::gauge),
+        blackout_bar: subject.blackout.and_then(draw::gauge),
+        stall_bar: subject.stall.and_then(draw::gauge),
     }
 }

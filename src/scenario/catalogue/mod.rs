@@ -44,6 +44,14 @@ pub enum Kind {
     HardKill,
     /// A disk is plugged into a VM, lives through a restart and a migration, and is taken away.
     HotplugPersist,
+    /// The data disks move to other claims under load.
+    StorageMigrate,
+    /// A VM whose disks moved fails over.
+    StorageThenFailover,
+    /// A disk that is plugged into a protected VM is protected too, and there after a failover.
+    HotplugProtected,
+    /// A volume grows under load, and so does its replica.
+    ResizeOnline,
     /// The same without a freeze: journals are replayed, and that is all that is claimed.
     CrashBaseline,
     /// A Recipe's hooks reach the guest.
@@ -52,10 +60,14 @@ pub enum Kind {
     HookFailure,
     /// A guest that nobody thaws thaws by itself.
     ThawGuarantee,
+    /// A database's transactions survive a failover from a quiesced replica.
+    Database,
     /// A VM is put back to a snapshot: what was before is there, what came later is gone.
     SnapshotRestore,
     /// Snapshots of several disks under load hold what they claim.
     SnapshotMultiDisk,
+    /// A group snapshot of several disks under load is one point.
+    SnapshotDiskGroup,
     /// Clones of restores and snapshots of clones, each the point that it was taken at.
     SnapshotChain,
     /// A restored VM is protected anew, and what comes back elsewhere is the restored line.
@@ -78,8 +90,12 @@ pub enum Need {
     Drain,
     /// The right to make MigrationPolicies.
     MigrationPolicy,
+    /// VolumeGroupSnapshots of the VMs' storage.
+    GroupSnapshots,
     /// VolumeSnapshots of the VMs' storage, and KubeVirt's snapshots, restores and clones.
     Snapshots,
+    /// Guests that run programs, which the lab's simulated ones do not.
+    RealGuests,
 }
 
 /// A row of the catalogue.
@@ -105,12 +121,18 @@ pub struct Spec {
 }
 
 /// Whether a plan provides for something.
-type Provides = fn(&Plan) -> bool;
+type Provides = fn(&Spec, &Plan) -> bool;
 
 /// The checks that rest on something that not every plan provides for.
 const RESTS_ON: &[(&str, Provides)] = &[
-    ("D8", |plan| Step::SecondRead.is_in(plan)),
-    ("O6", |plan| !plan.unreachable().is_empty()),
+    ("D8", |_, plan| Step::SecondRead.is_in(plan)),
+    ("M5", |_, plan| Step::ReadLeft.is_in(plan)),
+    ("O6", |_, plan| !plan.unreachable().is_empty()),
+    // Where no workflow is walked over by itself, a Recipe has its word in the recovery.
+    ("A5", |spec, plan| {
+        let mut workloads = plan.workloads().iter();
+        spec.walks() || workloads.all(|workload| workload.recipe.is_some())
+    }),
 ];
 
 impl Spec {
@@ -126,12 +148,24 @@ impl Spec {
         freezing.iter().any(|step| self.steps.contains(step))
     }
 
+    /// Whether it walks over a Recipe's workflow whatever the plan says.
+    fn walks(&self) -> bool {
+        let walks = [Step::Workflow, Step::HookFailures];
+        walks.iter().any(|step| self.steps.contains(step))
+    }
+
     /// Whether it runs hooks of Recipes under a plan.
     pub fn runs_hooks(&self, plan: &Plan) -> bool {
-        let walks = [Step::Workflow, Step::HookFailures];
         let mut workloads = plan.workloads().iter();
-        walks.iter().any(|step| self.steps.contains(step))
+        self.walks()
+            || self.steps.contains(&Step::Recover) && workloads.any(|w| w.recipe.is_some())
             || self.freezes() && workloads.any(|w| w.quiesce == Quiesce::Recipe)
+    }
+
+    /// Whether it freezes guests through KubeVirt under a plan, and not only from inside.
+    pub fn freezes_through_kubevirt(&self, plan: &Plan) -> bool {
+        let mut workloads = plan.workloads().iter();
+        self.runs_hooks(plan) || self.freezes() && workloads.any(|w| w.quiesce != Quiesce::Guest)
     }
 
     /// Its checks, as far as a plan provides for what they rest on.
@@ -139,7 +173,7 @@ impl Spec {
         let rest = |id: &str| RESTS_ON.iter().find(|(check, _)| *check == id);
         let checks = self.checks.iter().copied();
         checks
-            .filter(|id| rest(id).is_none_or(|(_, provides)| provides(plan)))
+            .filter(|id| rest(id).is_none_or(|(_, provides)| provides(self, plan)))
             .collect()
     }
 }
@@ -249,17 +283,21 @@ mod tests {
         let with = crate::plan::lab(dir, &known).expect("the lab's plan").plan;
         let text = crate::plan::LAB.replace("  volumeSnapshotClass: lab-snapshot\n", "");
         let without = crate::plan::parse(&text, "plan.yaml", dir, &known).expect("a plan");
+        let text = crate::plan::LAB.replace("    count:", "    recipe: vm-quiesce\n    count:");
+        let by_recipe = crate::plan::parse(&text, "plan.yaml", dir, &known)
+            .expect("a plan")
+            .plan;
         let mut fewer = 0;
         for spec in catalogue() {
             assert_eq!(spec.steps_in(&with), spec.steps);
-            assert_eq!(spec.checks_in(&with), spec.checks);
+            let all = spec.checks_in(&with);
+            assert!(spec.checks.iter().all(|id| all.contains(id) || *id == "A5"));
+            assert_eq!(spec.checks_in(&by_recipe), spec.checks);
             let steps = spec.steps_in(&without.plan);
             let checks = spec.checks_in(&without.plan);
+            let had = spec.checks_in(&with);
             assert!(!steps.contains(&Step::SecondRead) && !checks.contains(&"D8"));
-            let left_out = (
-                spec.steps.len() - steps.len(),
-                spec.checks.len() - checks.len(),
-            );
+            let left_out = (spec.steps.len() - steps.len(), had.len() - checks.len());
             assert_eq!(left_out.0, left_out.1, "{}: one without the other", spec.id);
             fewer += left_out.0;
         }

@@ -40,6 +40,10 @@ pub enum Step {
     Plug,
     /// Read that disk back and take it away under load.
     Unplug,
+    /// Protect that disk with the others and wait for a sync of them all.
+    Join,
+    /// Grow a volume of the VMs under load and have a ledger written on what it grew by.
+    Grow,
     /// Stop the VMs while their writers still write.
     StopSource,
     /// Cut the power of the whole primary.
@@ -66,14 +70,24 @@ pub enum Step {
     Workflow,
     /// Walk over workflows whose hooks fail, in every way and under each `onError`.
     HookFailures,
+    /// Make a database in the guests and commit one transaction after the other, until the guests end.
+    Commit,
+    /// Open the databases on the site that took over and read what came back.
+    ReadDatabase,
     /// Look at the file systems past any mount, then have them mounted and checked.
     Look,
     /// Open the volumes read-only, write the canaries, then read everything back.
     ReadBack,
     /// Read clones of the volumes through another guest.
     SecondRead,
+    /// Move the data disks to other claims while their writers write.
+    MoveStorage,
+    /// Read copies of the claims that the disks left behind, through another guest.
+    ReadLeft,
     /// Take a snapshot of the VM through KubeVirt and wait until it can be restored.
     Snapshot,
+    /// Take a group snapshot of the VM's claims and wait until it can be restored.
+    SnapshotGroup,
     /// Read copies of the volumes, made from the newest snapshot, through another guest.
     ReadCut,
     /// End replication of the volumes; the replicas are given up with it.
@@ -173,6 +187,14 @@ impl Step {
                 "unplug",
                 "read the plugged disk back and take it away while the others are written to",
             ),
+            Self::Join => (
+                "join",
+                "protect the plugged disk with the others; wait for a sync of them all",
+            ),
+            Self::Grow => (
+                "grow",
+                "double a raw volume under load; wait until the guest shows it; write a ledger behind its old end",
+            ),
             Self::StopSource => (
                 "stop-source",
                 "stop the VMs while their writers still write",
@@ -225,6 +247,14 @@ impl Step {
                 "hook-failures",
                 "walk over workflows whose hooks fail, in every way and under each onError",
             ),
+            Self::Commit => (
+                "commit",
+                "make a database in the guests; commit one transaction after the other beside the load",
+            ),
+            Self::ReadDatabase => (
+                "read-database",
+                "open the databases before anything but the boot has written; have them checked and read",
+            ),
             Self::Look => (
                 "look",
                 "look at the file systems past any mount, then have them mounted and checked",
@@ -237,9 +267,21 @@ impl Step {
                 "second-read",
                 "read clones of the volumes through another guest, if the plan has a snapshot class",
             ),
+            Self::MoveStorage => (
+                "move-storage",
+                "have KubeVirt move the data disks to claims of another class under load, in one order",
+            ),
+            Self::ReadLeft => (
+                "read-left",
+                "read copies of the claims that were left behind, if the plan has a snapshot class",
+            ),
             Self::Snapshot => (
                 "snapshot",
                 "take a VirtualMachineSnapshot; wait until it can be restored",
+            ),
+            Self::SnapshotGroup => (
+                "snapshot-group",
+                "take a VolumeGroupSnapshot of the VM's claims; wait until it can be restored",
             ),
             Self::ReadCut => (
                 "read-cut",
@@ -302,11 +344,12 @@ impl Step {
     /// Whether it only gathers evidence that one check needs: where it cannot, the trial goes on and
     /// that check has nothing to judge.
     pub const fn only_looks(self) -> bool {
-        matches!(self, Self::SecondRead | Self::Look)
+        matches!(self, Self::SecondRead | Self::ReadLeft | Self::Look)
     }
 
     /// Whether a plan provides for it.
     pub(super) fn is_in(self, plan: &Plan) -> bool {
-        self != Self::SecondRead || plan.protection().volume_snapshot_class.is_some()
+        !matches!(self, Self::SecondRead | Self::ReadLeft)
+            || plan.protection().volume_snapshot_class.is_some()
     }
 }

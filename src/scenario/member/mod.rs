@@ -1,6 +1,8 @@
 //! One VM under test in one trial: what it is, where it is, and what is known of it so far.
 
+mod left;
 mod offshoot;
+mod part;
 
 use std::sync::Arc;
 
@@ -8,24 +10,24 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::commits::Commits;
 use super::trouble::Trouble;
 use super::world::{World, hex};
 use crate::cluster::{
     Cluster, ObjRef, Owner,
     crd::kubevirt::{VirtualMachine, VirtualMachineInstance},
 };
-use crate::guest::{HostKeyRule, Login, Route};
+use crate::guest::{HostKeyRule, Login, LoginKey, Pins, Route};
 use crate::history::event::{CutVolume, Fact, LedgerMode, Site, Stage, VolumeFact};
 use crate::history::recorder::Scope;
 use crate::plan::model::{self, FileSystem, LedgerKind, VolumeMode, Workload};
-use crate::probe::host::{Prober, Reach};
+use crate::probe::host::{Inside, Prober, Reach};
 use crate::probe::layout::{CELL, Layout, LayoutSpec, mix};
 use crate::probe::{config, filesystem};
 use crate::replicate::{Mode, Set, Work, handover::Captured};
-use crate::workload::{DataDisk, Identity, Instance, Rendered, Root, Subject, fit_name};
-
-/// Volume and disk name in the VM of a disk that is plugged into it.
-const PLUGGED: &str = "plugged";
+use crate::workload::{Identity, Instance, Rendered, Root, Subject, fit_name};
+pub(super) use left::Left;
+pub(super) use part::Extent;
 
 /// A probe run of a member, as its events name it.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub(super) struct Frozen {
     pub(super) storage: Timestamp,
     /// When, on the run's clock.
     pub(super) at: Instant,
+    /// The undo of a freeze from inside the guest.
+    pub(super) inside: Option<u64>,
 }
 
 /// A point in time of a member's volumes that was taken.
@@ -97,10 +101,15 @@ pub struct Member {
     pub(super) failed: Option<Trouble>,
     /// When its file systems were frozen, while they are.
     pub(super) frozen: Option<Frozen>,
+    /// The login by which they were frozen from inside, while they are.
+    pub(super) inside: Option<Inside>,
     /// The run that its cells are of: of its own where two probes live in one guest.
     run_id: [u8; 16],
-    /// A disk that was plugged into its guest, with a ledger and a probe of its own.
-    pub(super) plugged: Option<Box<Self>>,
+    /// What of a VM it is.
+    pub(super) extent: Extent,
+    /// A part of its VM with a ledger and a probe of its own: a disk that was plugged into its guest, or
+    /// what a volume grew by.
+    pub(super) part: Option<Box<Self>>,
     /// The points in time that were taken of it, oldest first.
     pub(super) cuts: Vec<Taken>,
     /// The one that its volumes were made from, if they were.
@@ -109,6 +118,10 @@ pub struct Member {
     pub(super) aside: bool,
     /// The VM that was cloned from it.
     pub(super) twin: Option<Box<Self>>,
+    /// What its disks left behind when they moved.
+    pub(super) left: Option<Left>,
+    /// Who commits to the database in its guest.
+    pub(super) commits: Option<Commits>,
 }
 
 impl Member {
@@ -172,80 +185,17 @@ impl Member {
             loader: None,
             failed: None,
             frozen: None,
+            inside: None,
             run_id: world.run_id,
-            plugged: None,
+            extent: Extent::Whole,
+            part: None,
             cuts: Vec::new(),
             restored: None,
             aside: false,
             twin: None,
+            left: None,
+            commits: None,
         })
-    }
-
-    /// The name in the history of a disk that is plugged into it.
-    pub(super) fn plugged_name(&self) -> String {
-        fit_name(self.name(), "plugged")
-    }
-
-    /// A disk that is to be plugged into its guest: a subject of its own, with a ledger over this one
-    /// volume, which a probe of its own writes beside the member's.
-    pub(super) fn disk(&self, world: &World, claim: &str) -> Self {
-        let name = self.plugged_name();
-        let lineage = format!("{}/{name}", self.subject.namespace);
-        let drawn = blake3::hash(lineage.as_bytes());
-        let mut run = blake3::Hasher::new();
-        run.update(&world.run_id).update(lineage.as_bytes());
-        let mut run_id = [0; 16];
-        run_id.copy_from_slice(&run.finalize().as_bytes()[..16]);
-        let disk = DataDisk {
-            ordinal: 0,
-            name: PLUGGED.to_owned(),
-            pvc: claim.to_owned(),
-            serial: format!("vp{}", &drawn.to_hex()[..16]),
-            volume_mode: Some(VolumeMode::Block),
-            ledger: LedgerKind::Raw,
-            filesystem: FileSystem::Ext4,
-        };
-        let id = vol_id(&run_id, &lineage, &disk.name);
-        let volume = VolumeFact {
-            ordinal: 0,
-            name: disk.name.clone(),
-            pvc: disk.pvc.clone(),
-            vol_id: hex(&id),
-            volume_mode: VolumeMode::Block.name().to_owned(),
-            ledger: LedgerMode::Raw,
-        };
-        let subject = Subject {
-            claims: vec![claim.to_owned()],
-            data_disks: vec![disk],
-            ..self.subject.clone()
-        };
-        Self {
-            scope: Scope {
-                subject: Some(name),
-                ..self.scope.clone()
-            },
-            owner: self.owner.clone(),
-            workload: self.workload.clone(),
-            set: Set {
-                pvcs: subject.claims.clone(),
-                ..self.set.clone()
-            },
-            subject,
-            volumes: vec![volume],
-            vol_ids: vec![id],
-            seed: mix(self.seed ^ 1),
-            way: None,
-            captured: Vec::new(),
-            loads: Vec::new(),
-            loader: None,
-            failed: None,
-            run_id,
-            plugged: None,
-            cuts: Vec::new(),
-            restored: None,
-            twin: None,
-            ..*self
-        }
     }
 
     /// The load incarnations that a read-back of its first so many loads is evidence of, oldest first: by
@@ -338,36 +288,10 @@ impl Member {
 
     /// How to reach its guest where it is; `address` is the VMI's, for routes that need it.
     pub(super) fn reach(&self, world: &World, address: Option<&str>) -> anyhow::Result<Reach> {
-        let port = self.workload.ssh.port;
-        let target = || {
-            let host = address.context("the VMI has no address for a direct route yet")?;
-            Ok::<_, anyhow::Error>(crate::guest::HostPort::new(host, port))
-        };
-        let route = match &self.workload.ssh.route {
-            model::Route::PortForward => Route::PortForward {
-                via: Arc::clone(self.cluster(world)) as Arc<dyn crate::guest::PortForward>,
-                namespace: self.subject.namespace.clone(),
-                vmi: self.subject.vm.clone(),
-                port,
-            },
-            model::Route::Direct => Route::Direct { addr: target()? },
-            model::Route::Jump(jump) => {
-                let login = Login {
-                    user: jump.user.clone(),
-                    key: world.key.clone(),
-                    pins: Arc::clone(&world.pins),
-                    host_key: HostKeyRule::Pinned {
-                        lineage: format!("jump {}", jump.host),
-                    },
-                };
-                let addr = crate::guest::HostPort::new(jump.host.clone(), jump.port);
-                let via = crate::guest::JumpHost::new(Route::Direct { addr }, login);
-                Route::Jump {
-                    via,
-                    target: target()?,
-                }
-            }
-        };
+        let (namespace, vm) = (&self.subject.namespace, &self.subject.vm);
+        let guest = (namespace.as_str(), vm.as_str(), address);
+        let who = (&world.key, &world.pins);
+        let route = route(&self.workload.ssh, self.cluster(world), guest, who)?;
         Ok(Reach {
             route,
             login: self.login(world),
@@ -423,6 +347,7 @@ impl Member {
                 vol_id: *vol_id,
                 target,
                 cells: cells(ordinal),
+                from: self.extent.from(),
             }
         });
         config::Config {
@@ -436,6 +361,45 @@ impl Member {
             expect: Vec::new(),
         }
     }
+}
+
+/// The way to a guest, by its namespace, its name and the address of its VMI, for routes that need one.
+pub(super) fn route(
+    ssh: &model::Ssh,
+    cluster: &Arc<Cluster>,
+    (namespace, vmi, address): (&str, &str, Option<&str>),
+    (key, pins): (&LoginKey, &Arc<Pins>),
+) -> anyhow::Result<Route> {
+    let port = ssh.port;
+    let target = || {
+        let host = address.context("the VMI has no address for a direct route yet")?;
+        Ok::<_, anyhow::Error>(crate::guest::HostPort::new(host, port))
+    };
+    Ok(match &ssh.route {
+        model::Route::PortForward => Route::PortForward {
+            via: Arc::clone(cluster) as Arc<dyn crate::guest::PortForward>,
+            namespace: namespace.to_owned(),
+            vmi: vmi.to_owned(),
+            port,
+        },
+        model::Route::Direct => Route::Direct { addr: target()? },
+        model::Route::Jump(jump) => {
+            let login = Login {
+                user: jump.user.clone(),
+                key: key.clone(),
+                pins: Arc::clone(pins),
+                host_key: HostKeyRule::Pinned {
+                    lineage: format!("jump {}", jump.host),
+                },
+            };
+            let addr = crate::guest::HostPort::new(jump.host.clone(), jump.port);
+            let via = crate::guest::JumpHost::new(Route::Direct { addr }, login);
+            Route::Jump {
+                via,
+                target: target()?,
+            }
+        }
+    })
 }
 
 /// The place of a VM of a workload in the run.

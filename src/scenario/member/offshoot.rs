@@ -54,7 +54,10 @@ impl Member {
             cuts: Vec::new(),
             restored: None,
             twin: None,
-            plugged: None,
+            left: None,
+            part: None,
+            commits: None,
+            inside: None,
             ..*self
         })
     }
@@ -109,11 +112,14 @@ impl Member {
             loader: None,
             failed: None,
             frozen: None,
+            inside: None,
             cuts: self.cuts.clone(),
             restored: Some(cut.name.clone()),
             aside: true,
             twin: None,
-            plugged: None,
+            left: None,
+            part: None,
+            commits: None,
             ..*self
         })
     }

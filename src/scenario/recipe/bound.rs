@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::plan::model::RecipeMode;
+use crate::plan::model::{RecipeMode, Workload};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
-use crate::workload::recipe::{Flow, Recipe, Step, Target, Work, argv};
+use crate::workload::recipe::{Flow, HookKind, Recipe, Step, Work, argv};
 
-/// The workflow that is walked over.
-const WORKFLOW: &str = "backup";
+/// The workflow that takes points, and the one that brings a VM back from one.
+const BACKUP: &str = "backup";
+const RESTORE: &str = "restore";
 /// The timer of `virt-freezer` when its command names none.
 const TIMER: Duration = Duration::from_secs(300);
 
@@ -25,6 +26,8 @@ pub(in crate::scenario) struct Bound {
     pub(super) flow: Option<Flow>,
     /// Whether any of its hooks is there to freeze, so that its points claim to be quiesced.
     pub(super) quiesces: bool,
+    /// Whether its groups are restored, not captured.
+    pub(super) restores: bool,
 }
 
 /// What a command does to the guest's file systems.
@@ -44,12 +47,23 @@ impl Bound {
         let workload = &member.workload;
         let recipe = world.recipes.get(&workload.name);
         let recipe = recipe.with_context(|| format!("workload {} has no Recipe", workload.name))?;
-        Self::new(
-            recipe,
-            workload.recipe_mode,
-            member,
-            world.plan.deadlines().unfreeze,
-        )
+        let timer = world.plan.deadlines().unfreeze;
+        Self::new(recipe, workload.recipe_mode, member, timer)
+    }
+
+    /// The Recipe of a member's workload for bringing the VM back, if the plan names one that says how.
+    pub(in crate::scenario) fn restoring(
+        world: &World,
+        member: &Member,
+    ) -> anyhow::Result<Option<Self>> {
+        let workload = &member.workload;
+        let recipe = world.recipes.get(&workload.name);
+        let Some(recipe) = recipe.filter(|_| workload.recipe.is_some()) else {
+            return Ok(None);
+        };
+        let timer = world.plan.deadlines().unfreeze;
+        let bound = Self::bind(recipe, workload.recipe_mode, member, timer, RESTORE)?;
+        Ok(Some(bound).filter(|bound| bound.flow.is_some()))
     }
 
     /// Binds a Recipe to a member.
@@ -59,24 +73,35 @@ impl Bound {
         member: &Member,
         timer: Duration,
     ) -> anyhow::Result<Self> {
+        Self::bind(recipe, mode, member, timer, BACKUP)
+    }
+
+    fn bind(
+        recipe: &Recipe,
+        mode: RecipeMode,
+        member: &Member,
+        timer: Duration,
+        workflow: &str,
+    ) -> anyhow::Result<Self> {
         let mut given = member.workload.recipe_parameters.clone();
         given.extend(own(&member.subject.namespace, &member.subject.vm, timer));
         let recipe = recipe
             .expand(&given)
             .with_context(|| format!("Recipe {}", recipe.name))?;
-        let flow = recipe.flow(WORKFLOW).transpose();
-        let flow = flow.with_context(|| format!("Recipe {}, workflow {WORKFLOW}", recipe.name))?;
-        for target in flow.iter().flat_map(|flow| &flow.steps).filter_map(target) {
+        let flow = recipe.flow(workflow).transpose();
+        let flow = flow.with_context(|| format!("Recipe {}, workflow {workflow}", recipe.name))?;
+        for namespace in flow.iter().flat_map(|flow| &flow.steps).filter_map(place) {
             ensure!(
-                target.namespace == member.subject.namespace,
-                "a hook of Recipe {} works in namespace `{}`, which is not the trial's; write \
+                namespace == member.subject.namespace,
+                "a hook of Recipe {} works in namespace `{namespace}`, which is not the trial's; write \
                  `namespace: ${{NAMESPACE}}`",
                 recipe.name,
-                target.namespace
             );
         }
+        let restores = workflow == RESTORE;
         Ok(Self {
-            quiesces: quiesces(&recipe),
+            quiesces: !restores && quiesces(&recipe),
+            restores,
             name: recipe.name,
             mode,
             flow,
@@ -91,7 +116,7 @@ impl Bound {
     /// The hooks of its workflow in order.
     pub(super) fn hooks(&self) -> Vec<String> {
         let steps = self.flow.iter().flat_map(|flow| &flow.steps);
-        let hooks = steps.filter(|step| target(step).is_some());
+        let hooks = steps.filter(|step| place(step).is_some());
         hooks.map(|step| step.name.clone()).collect()
     }
 }
@@ -109,14 +134,49 @@ fn own(namespace: &str, vm: &str, timer: Duration) -> BTreeMap<String, Vec<Strin
     .into()
 }
 
-/// What a step works on.
-fn target(step: &Step) -> Option<&Target> {
-    match &step.work {
-        Work::Exec(exec) => Some(&exec.target),
-        Work::Check(condition) => Some(&condition.target),
-        Work::Scale(scale) => Some(&scale.target),
-        Work::Job { .. } | Work::Group { .. } | Work::Volumes(_) | Work::Nothing => None,
+/// The namespace that a hook works in; `None` for what is no hook.
+fn place(step: &Step) -> Option<&str> {
+    Some(match &step.work {
+        Work::Exec(exec) => &exec.target.namespace,
+        Work::Check(condition) => &condition.target.namespace,
+        Work::Scale(scale) => &scale.target.namespace,
+        Work::Job(job) => &job.namespace,
+        Work::Group { .. } | Work::Volumes(_) | Work::Nothing => return None,
+    })
+}
+
+/// Whether a Recipe may be walked over at all, known before anything is made. In `strict` nothing freezes
+/// without a timer that thaws, as nothing else of a plan does, and no hook is a Job: the published CRD
+/// knows none, so an API server refuses the whole Recipe. `faithful` takes what Ramen takes.
+pub fn admissible(recipe: &Recipe, workload: &Workload, timer: Duration) -> anyhow::Result<()> {
+    if workload.recipe_mode == RecipeMode::Faithful {
+        return Ok(());
     }
+    let mut given = workload.recipe_parameters.clone();
+    given.extend(own("namespace", "vm", timer));
+    let name = &recipe.name;
+    let recipe = recipe
+        .expand(&given)
+        .with_context(|| format!("Recipe {name}"))?;
+    for hook in &recipe.hooks {
+        ensure!(
+            hook.kind != HookKind::Job,
+            "hook `{}` of Recipe {name} is of type job, which the published Recipe CRD refuses; make it a \
+             command in a pod, or set `recipeMode: faithful` to run it as Ramen does where the CRD knows it",
+            hook.name
+        );
+        for op in &hook.ops {
+            let words = argv(&op.command).unwrap_or_default();
+            ensure!(
+                effect(&words) != Effect::Freeze(Duration::ZERO),
+                "`{}/{}` of Recipe {name} freezes without a timer: if nobody thaws, the guest stands still \
+                 for ever; let virt-freezer freeze, with `--unfreezeTimeoutSeconds ${{UNFREEZE_SECONDS}}`",
+                hook.name,
+                op.name
+            );
+        }
+    }
+    Ok(())
 }
 
 fn quiesces(recipe: &Recipe) -> bool {
@@ -181,6 +241,60 @@ mod tests {
         for other in ["", "echo --freeze", "virt-freezer"] {
             assert_eq!(of(other), Effect::Other, "{other}");
         }
+    }
+
+    /// What is said of a Recipe with one hook, in a mode.
+    fn refusal(hook: &serde_json::Value, mode: RecipeMode) -> Option<String> {
+        let recipe = Recipe::from_value(&serde_json::json!({
+            "apiVersion": crate::workload::recipe::API_VERSION,
+            "kind": "Recipe",
+            "metadata": {"name": "mine"},
+            "spec": {"appType": "vm", "hooks": [hook]},
+        }));
+        let dir = std::path::Path::new(".");
+        let plan = crate::plan::lab(dir, &crate::plan::Known::nothing()).expect("the lab's plan");
+        let workload = Workload {
+            recipe_mode: mode,
+            ..plan.plan.workloads()[0].clone()
+        };
+        let admitted = admissible(
+            &recipe.expect("a Recipe"),
+            &workload,
+            Duration::from_secs(20),
+        );
+        admitted.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_would_freeze_for_ever_is_refused_by_who_means_what_is_written() {
+        let freezing = |seconds: &str| {
+            serde_json::json!({
+                "name": "vm", "namespace": "n", "type": "exec", "nameSelector": "p",
+                "ops": [{"name": "freeze", "command":
+                    format!("virt-freezer --freeze --name v --namespace n --unfreezeTimeoutSeconds {seconds}")}],
+            })
+        };
+        let refused = refusal(&freezing("0"), RecipeMode::Strict).expect("refused");
+        assert!(
+            refused.contains("vm/freeze") && refused.contains("timer"),
+            "{refused}"
+        );
+        assert_eq!(refusal(&freezing("0"), RecipeMode::Faithful), None);
+        assert_eq!(
+            refusal(&freezing("${UNFREEZE_SECONDS}"), RecipeMode::Strict),
+            None
+        );
+    }
+
+    #[test]
+    fn jobs_are_refused_as_by_the_published_crd() {
+        let job = serde_json::json!({"name": "j", "namespace": "n", "type": "job"});
+        let refused = refusal(&job, RecipeMode::Strict).expect("refused");
+        assert!(
+            refused.contains("`j`") && refused.contains("CRD"),
+            "{refused}"
+        );
+        assert_eq!(refusal(&job, RecipeMode::Faithful), None);
     }
 
     #[test]

@@ -69,6 +69,7 @@ async fn run(
             walk.member.frozen.get_or_insert_with(|| Frozen {
                 storage: world.storage_now(site),
                 at: Instant::now(),
+                inside: None,
             });
             tell_freeze(world, walk.member, FreezeFact::Frozen).await?;
         }

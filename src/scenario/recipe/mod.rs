@@ -1,5 +1,6 @@
 //! A workload's Recipe carried out without Ramen: its `backup` workflow, hook by hook, with a point of
-//! the replication in the place of each group.
+//! the replication in the place of each group; its `restore` workflow on the site that took over, with
+//! the VM made and started in the place of its first.
 //!
 //! Contract: two understandings of one workflow. `strict` is what its author means: only pods that run,
 //! no pod is an error, every error counts as declared, one pass. `faithful` is what Ramen does: pods of
@@ -11,13 +12,15 @@
 mod bound;
 mod exec;
 mod failures;
+mod job;
 mod objects;
 mod scale;
 mod walk;
 
 pub(super) use bound::Bound;
+pub use bound::admissible;
 pub(super) use failures::hook_failures;
-pub(super) use walk::{Part, walk};
+pub(super) use walk::{Part, restore, walk};
 
 /// A hook or a point failed, and that ended the walk.
 #[derive(Debug, thiserror::Error)]

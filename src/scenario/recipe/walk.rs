@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-use super::{Bound, Stopped, exec, objects, scale};
+use super::{Bound, Stopped, exec, job, objects, scale};
+use crate::cluster::Pace;
 use crate::history::event::{Fact, Outcome, RecipeFact};
-use crate::plan::model::RecipeMode;
+use crate::plan::model::{Quiesce, RecipeMode};
 use crate::scenario::member::Member;
 use crate::scenario::step::freeze::{Point, release, resumes};
+use crate::scenario::step::make;
 use crate::scenario::world::World;
 use crate::workload::recipe::{FailOn, MAX_ATTEMPTS, Step, Work};
 
@@ -21,6 +23,8 @@ pub(in crate::scenario) enum Part {
     Before,
     /// What stands after its last group.
     After,
+    /// All of a `restore` workflow.
+    Restore,
 }
 
 /// A walk under way.
@@ -69,7 +73,7 @@ pub(in crate::scenario) async fn walk(
     };
     // Whoever stops in the middle leaves the guest frozen; nobody but us thaws it then.
     let released = if done.is_err() && (walk.froze || walk.member.frozen.is_some()) {
-        release(world, walk.member).await
+        release(world, walk.member, Quiesce::Recipe).await
     } else {
         Ok(())
     };
@@ -78,9 +82,29 @@ pub(in crate::scenario) async fn walk(
     }
     released?;
     if part == Part::Whole && bound.quiesces {
-        resumes(world, walk.member).await?;
+        resumes(world, walk.member, Quiesce::Recipe).await?;
     }
     done
+}
+
+/// Walks over a `restore` workflow on the site that took over. Ramen goes through it again from the top
+/// until it comes to its end, each time anew; who means what is written goes through it once.
+pub(in crate::scenario) async fn restore(
+    world: &World,
+    member: &mut Member,
+    bound: &Bound,
+) -> anyhow::Result<()> {
+    let deadline = world.deadline(world.plan.deadlines().boot);
+    let mut pace = Pace::default();
+    loop {
+        let failed = match walk(world, member, bound, Part::Restore).await {
+            Err(error) if error.is::<Stopped>() && bound.mode == RecipeMode::Faithful => error,
+            done => return done,
+        };
+        let waiting = format!("the restore workflow of Recipe {}", bound.name);
+        let last = || (format!("{failed:#}"), None);
+        deadline.bound(&waiting, last, pace.wait()).await?;
+    }
 }
 
 impl Walk<'_> {
@@ -99,6 +123,7 @@ impl Walk<'_> {
             // Nothing is named as it is looked for: the point is taken as if there were no Recipe.
             Part::Whole if steps.is_empty() => self.point("without a workflow").await,
             Part::Whole => self.passes(steps).await,
+            Part::Restore => self.pass(steps).await.map(drop),
             Part::Before => {
                 let first = steps.iter().position(is_point).unwrap_or(steps.len());
                 self.pass(&steps[..first]).await.map(drop)
@@ -156,18 +181,39 @@ impl Walk<'_> {
             Work::Exec(one) => exec::step(self, step, one, stops).await?,
             Work::Check(condition) => objects::check(self, step, condition, stops).await?,
             Work::Scale(one) => scale::step(self, step, one, stops).await?,
-            Work::Job { job, .. } => {
-                let why = format!("{}: virtproof runs no Jobs, such as {job}", step.name);
-                return Err(Stopped(why).into());
-            }
+            Work::Job(one) => job::step(self, step, one, stops).await?,
             Work::Nothing if self.bound.mode == RecipeMode::Strict => {
                 let why = format!("{}: the hook has no such operation", step.name);
                 return Err(Stopped(why).into());
             }
             Work::Nothing => {}
-            Work::Group { .. } | Work::Volumes(_) => return self.group(index, step).await,
+            Work::Group { .. } | Work::Volumes(_) if self.bound.restores => {
+                self.restored(step).await?;
+            }
+            Work::Group { .. } | Work::Volumes(_) => {
+                let done = self.group(index, step).await;
+                return done.map_err(|error| self.failed(step, error));
+            }
         }
         Ok(true)
+    }
+
+    /// A group that failed is a failed step like any other, and `failOn` says what comes of it; that the
+    /// run was told to stop is not its failure.
+    fn failed(&self, step: &Step, error: anyhow::Error) -> anyhow::Error {
+        if self.world.cancel.is_cancelled() {
+            return error;
+        }
+        Stopped(format!("{}: {error:#}", step.name)).into()
+    }
+
+    /// A group is restored: the VM and what it needs are made, unless they stand there already.
+    async fn restored(&mut self, step: &Step) -> anyhow::Result<()> {
+        if let Err(error) = make(self.world, self.member).await {
+            return Err(self.failed(step, error));
+        }
+        let group = step.name.clone();
+        self.tell(RecipeFact::Restored { group }).await
     }
 
     /// A group: begun on the first meeting and awaited on the next, from the top, or both at once.

@@ -8,6 +8,7 @@ use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crate::cluster::{Deadline, Error, Method, Patch, Scope, Seen, Wake, repeat};
 use crate::history::event::{Fact, Outcome, Site, Stage};
 use crate::scenario::member::Member;
+use crate::scenario::recipe::{Bound, restore};
 use crate::scenario::world::World;
 
 /// Waits until the member's VMI runs where the member should be; records what was seen.
@@ -171,9 +172,17 @@ pub(super) async fn restart(world: &World, member: &mut Member) -> anyhow::Resul
         .context("reading how the VM is defined")
 }
 
+/// Records that the outage of a VM begins, for its part too.
+pub(super) async fn strikes(world: &World, member: &Member) -> anyhow::Result<()> {
+    if let Some(part) = &member.part {
+        part.stage(world, Stage::Fault).await?;
+    }
+    member.stage(world, Stage::Fault).await
+}
+
 /// Stops the VM while its probe writes: the last acks come as it goes down.
 pub(super) async fn stop_source(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    member.stage(world, Stage::Fault).await?;
+    strikes(world, member).await?;
     member.stage(world, Stage::Ordered).await?;
     let (site, method) = (member.site, "stopVm".to_owned());
     member
@@ -204,23 +213,43 @@ pub(super) async fn stop_source(world: &World, member: &mut Member) -> anyhow::R
     super::probe::end_load(world, member).await
 }
 
-/// Makes the VM on the site that took over, starts it there and waits until its VMI runs.
+/// Makes the VM on the site that took over, starts it there and waits until its VMI runs. A Recipe that
+/// the plan names and that says how to restore is followed.
 pub(super) async fn recover(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    match Bound::restoring(world, member)? {
+        Some(bound) => restore(world, member, &bound)
+            .await
+            .context("walking over the restore workflow of the Recipe")?,
+        None => make(world, member).await?,
+    }
+    runs(world, member).await
+}
+
+/// Makes the VM where the member should be and has it start; what stands there already is left.
+pub(in crate::scenario) async fn make(world: &World, member: &mut Member) -> anyhow::Result<()> {
     for object in &member.subject.peer_objects {
         member
             .cluster(world)
             .create(&member.owner, object.clone())
             .await?;
     }
-    come_back(world, member).await
+    started(world, member).await
 }
 
 /// Starts the VM that stands halted where the member should be, and waits until its VMI runs.
 pub(super) async fn come_back(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    started(world, member).await?;
+    runs(world, member).await
+}
+
+async fn started(world: &World, member: &Member) -> anyhow::Result<()> {
     start(world, member)
         .await
         .with_context(|| format!("starting the VM on the {} site", member.site))?;
-    member.stage(world, Stage::VmCreated).await?;
+    member.stage(world, Stage::VmCreated).await
+}
+
+async fn runs(world: &World, member: &Member) -> anyhow::Result<()> {
     let deadline = world.deadline(world.plan.deadlines().boot);
     running(world, member, &deadline).await?;
     member.stage(world, Stage::VmiRunning).await

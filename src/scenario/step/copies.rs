@@ -21,7 +21,7 @@ pub(super) async fn read_cut(world: &World, member: &mut Member) -> anyhow::Resu
         let volume = volume.filter(|volume| !volume.snapshot.is_empty());
         let volume =
             volume.with_context(|| format!("{} holds no volume {}", cut.name, disk.name))?;
-        Ok(volume.snapshot.clone())
+        Ok((disk, volume.snapshot.clone()))
     });
     let snapshots = snapshots.collect::<anyhow::Result<Vec<_>>>()?;
     let names = (format!("cut{number}"), format!("cut{number}-reader"));

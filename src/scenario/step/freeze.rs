@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::fsfreeze;
 use super::look::file_system;
 use crate::cluster::{Method, crd::kubevirt::VirtualMachineInstance};
 use crate::history::event::{CaptureFact, Fact, FileSystemFact, FreezeFact, LedgerMode, Outcome};
@@ -44,6 +45,7 @@ const LATE: Duration = Duration::from_secs(10);
 pub(super) async fn freeze(world: &World, member: &mut Member) -> anyhow::Result<()> {
     match member.workload.quiesce {
         Quiesce::Subresource => by_subresource(world, member).await,
+        Quiesce::Guest => fsfreeze::freeze(world, member).await,
         Quiesce::Recipe => {
             let bound = Bound::of(world, member)?;
             walk(world, member, &bound, Part::Before).await
@@ -72,24 +74,26 @@ async fn by_subresource(world: &World, member: &mut Member) -> anyhow::Result<()
         let why = error.to_string();
         tell(world, member, FreezeFact::Refused { why }).await?;
         // It may take hold all the same.
-        release(world, member).await?;
+        release(world, member, Quiesce::Subresource).await?;
         return Err(error).context("freezing the guest's file systems");
     }
     member.frozen = Some(Frozen {
         storage: world.storage_now(member.site),
         at: Instant::now(),
+        inside: None,
     });
     tell(world, member, FreezeFact::Frozen).await
 }
 
 /// Waits until a sync that began after the freeze has crossed for every volume.
 pub(super) async fn capture(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    // A Recipe without a hook that freezes claims nothing; the subresource has frozen, or failed.
-    let quiesced = match member.workload.quiesce {
-        Quiesce::Subresource => true,
+    // A Recipe without a hook that freezes claims nothing; the others have frozen, or failed.
+    let by = member.workload.quiesce;
+    let quiesced = match by {
+        Quiesce::Subresource | Quiesce::Guest => true,
         Quiesce::Recipe => Bound::of(world, member)?.quiesces(),
     };
-    if member.frozen.is_none() && member.workload.quiesce == Quiesce::Subresource {
+    if member.frozen.is_none() && by != Quiesce::Recipe {
         bail!("the guest's file systems are not frozen");
     }
     let taken = async {
@@ -98,7 +102,7 @@ pub(super) async fn capture(world: &World, member: &mut Member) -> anyhow::Resul
     };
     let taken = taken.await;
     if taken.is_err() && member.frozen.is_some() {
-        release(world, member).await?;
+        release(world, member, by).await?;
     }
     taken
 }
@@ -161,6 +165,10 @@ impl Point {
             return Ok(());
         };
         live(world, member, frozen).await?;
+        if frozen.inside.is_some() {
+            // The VMI tells what the agent knows, and it knows nothing of this freeze.
+            return Ok(());
+        }
         reported(world, member).await
     }
 }
@@ -168,6 +176,9 @@ impl Point {
 /// Asks the guest's agent whether its file systems are frozen. A `thawed` counts only once the
 /// launcher must have asked the agent again since the freeze; no answer says nothing.
 async fn live(world: &World, member: &Member, frozen: Frozen) -> anyhow::Result<()> {
+    if frozen.inside.is_some() {
+        return fsfreeze::live(world, member).await;
+    }
     let cluster = member.cluster(world);
     let asked = cluster
         .subresource(Method::Get, &member.vmi(), "guestosinfo", None)
@@ -205,14 +216,15 @@ async fn reported(world: &World, member: &Member) -> anyhow::Result<()> {
 
 /// Thaws the member's file systems, as its workload says, and waits until they are written to again.
 pub(super) async fn thaw(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    match member.workload.quiesce {
-        Quiesce::Subresource => release(world, member).await?,
+    let by = member.workload.quiesce;
+    match by {
+        Quiesce::Subresource | Quiesce::Guest => release(world, member, by).await?,
         Quiesce::Recipe => {
             let bound = Bound::of(world, member)?;
             walk(world, member, &bound, Part::After).await?;
         }
     }
-    resumes(world, member).await
+    resumes(world, member, by).await
 }
 
 /// Lets nobody thaw the member's file systems and waits until their timer has done it, as it must when
@@ -227,19 +239,23 @@ pub(super) async fn abandon(world: &World, member: &mut Member) -> anyhow::Resul
         member.frozen = None;
         return Ok(());
     }
-    release(world, member).await
+    release(world, member, member.workload.quiesce).await
 }
 
 /// Waits for as long as file systems may stand still, and as long again so that a stall beyond that is
 /// seen for what it is, until they are written to. If they are not, that is for A4 to say, and the
 /// guest is thawed past whatever was to do it.
-pub(in crate::scenario) async fn resumes(world: &World, member: &mut Member) -> anyhow::Result<()> {
+pub(in crate::scenario) async fn resumes(
+    world: &World,
+    member: &mut Member,
+    by: Quiesce,
+) -> anyhow::Result<()> {
     let since = world.recorder.now_ns();
     let stall = world.plan.objectives().freeze_stall.unwrap_or(RESUMES);
     if written(world, member, since, stall.saturating_mul(2)).await? {
         return Ok(());
     }
-    release(world, member).await
+    release(world, member, by).await
 }
 
 /// Whether a write to a file system is heard of after a moment and within some time. Without a load
@@ -290,8 +306,17 @@ async fn written(
     Ok(false)
 }
 
-/// Asks for the thaw and records what came of it.
-pub(in crate::scenario) async fn release(world: &World, member: &mut Member) -> anyhow::Result<()> {
+/// Asks whoever froze for the thaw and records what came of it; Recipes freeze through the launcher, as
+/// the subresource does.
+pub(in crate::scenario) async fn release(
+    world: &World,
+    member: &mut Member,
+    by: Quiesce,
+) -> anyhow::Result<()> {
+    if by == Quiesce::Guest {
+        let undo = member.frozen.and_then(|frozen| frozen.inside);
+        return fsfreeze::release(world, member, undo).await;
+    }
     tell(world, member, FreezeFact::ThawAsked).await?;
     member.frozen = None;
     let thawed = member

@@ -1,6 +1,6 @@
-//! A disk that comes and goes under the running guest. It is a subject of its own: its ledger lies on
-//! this one volume and is written by a probe of its own, so that nobody has to touch the load that the
-//! VM's other volumes carry meanwhile.
+//! A disk that comes and goes under the running guest, or stays and moves with the others. It is a
+//! subject of its own: its ledger lies on this one volume and is written by a probe of its own, so that
+//! nobody has to touch the load that the VM's other volumes carry meanwhile.
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -8,12 +8,12 @@ use tokio::sync::Mutex;
 
 use super::probe;
 use crate::cluster::crd::core::PersistentVolumeClaim;
-use crate::cluster::crd::kubevirt::{VirtualMachineInstance, VolumeStatus};
+use crate::cluster::crd::kubevirt::{VirtualMachine, VirtualMachineInstance, VolumeStatus};
 use crate::cluster::{Error, Method, ObjRef, Scope, Seen, Typed as _, Wake, repeat};
 use crate::guest::GuestFacts;
 use crate::history::event::{Fact, HotplugFact, LedgerMode, Outcome};
 use crate::probe::host::Prober;
-use crate::scenario::member::Member;
+use crate::scenario::member::{Extent, Member};
 use crate::scenario::world::World;
 use crate::workload::fit_name;
 
@@ -27,7 +27,7 @@ pub(super) async fn plug(world: &World, member: &mut Member) -> anyhow::Result<(
         Err(error) => Err(error),
     };
     // Whatever became of it, its stream is to be closed.
-    member.plugged = Some(disk);
+    member.part = Some(disk);
     written
 }
 
@@ -88,59 +88,105 @@ async fn add(world: &World, member: &Member, disk: &Member) -> anyhow::Result<()
     shown(world, member, prober, (&name, &serial), true).await
 }
 
+/// Protects the disk together with the VM's other volumes, which have one consistency group, and waits
+/// until everything written so far has crossed. From then on all of them move together.
+pub(super) async fn join(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let Some(mut disk) = member.part.take() else {
+        bail!("no disk is plugged")
+    };
+    let defined = follow(world, member, &disk).await;
+    member.set.pvcs.extend(disk.subject.claims.iter().cloned());
+    disk.set = member.set.clone();
+    member.part = Some(disk);
+    defined?;
+    super::protect::baseline(world, member).await
+}
+
+/// Has the VM that is made on the other site name the disk as the one here does.
+async fn follow(world: &World, member: &mut Member, disk: &Member) -> anyhow::Result<()> {
+    let (name, ..) = told(disk)?;
+    let here = member.cluster(world).read(&member.vm()).await?;
+    let lists = [
+        "/spec/template/spec/volumes",
+        "/spec/template/spec/domain/devices/disks",
+    ];
+    let mut objects = member.subject.peer_objects.iter_mut();
+    let there = objects.find(|object| object["kind"] == *VirtualMachine::KIND.kind);
+    let there = there.context("the VM for the other site")?;
+    for list in lists {
+        let entries = here.pointer(list).and_then(Value::as_array);
+        let entry = entries.and_then(|all| all.iter().find(|one| one["name"] == *name));
+        let entry = entry.with_context(|| format!("the VM's template has no {name} in {list}"))?;
+        let all = there.pointer_mut(list).and_then(Value::as_array_mut);
+        all.with_context(|| format!("the VM for the other site has no {list}"))?
+            .push(entry.clone());
+    }
+    Ok(())
+}
+
 /// Fills the disk's ledger and writes load on it.
 async fn write(world: &World, disk: &mut Member) -> anyhow::Result<()> {
-    let created = Fact::SubjectCreated {
-        workload: disk.workload.name.clone(),
-        namespace: disk.subject.namespace.clone(),
-        vm: disk.subject.vm.clone(),
-        volumes: disk.volumes.clone(),
-        pvcs: disk.subject.claims.clone(),
-        seed: disk.seed,
-    };
-    disk.tell(world, created).await?;
+    created(world, disk).await?;
     probe::seed(world, disk).await?;
     probe::load(world, disk).await
 }
 
+/// Records what a part was made as.
+pub(super) async fn created(world: &World, part: &Member) -> anyhow::Result<()> {
+    let created = Fact::SubjectCreated {
+        workload: part.workload.name.clone(),
+        namespace: part.subject.namespace.clone(),
+        vm: part.subject.vm.clone(),
+        volumes: part.volumes.clone(),
+        pvcs: part.subject.claims.clone(),
+        seed: part.seed,
+    };
+    part.tell(world, created).await
+}
+
 /// Stops the writers of a member and of the disk plugged into it.
 pub(super) async fn quiesce(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    if let Some(disk) = member.plugged.as_deref_mut() {
+    if let Some(disk) = member.part.as_deref_mut() {
         probe::quiesce(world, disk).await?;
     }
     probe::quiesce(world, member).await
 }
 
-/// Reads a member back, and the disk plugged into it, which comes to a guest that booted in its own
-/// time.
+/// Reads a member back, then its part. A disk that was plugged comes to a guest that booted in its own
+/// time, and nobody has been served before it is there.
 pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    if let Some(mut disk) = member.plugged.take() {
-        let (name, ..) = told(&disk)?;
-        let ready = reported(world, member, &name, true).await;
-        let read = match ready {
-            Ok(()) => probe::read_back(world, &mut disk).await,
-            Err(error) => Err(error),
-        };
-        member.plugged = Some(disk);
-        read.context("the disk that was plugged")?;
-    }
-    probe::read_back(world, member).await
+    let Some(mut part) = member.part.take() else {
+        return probe::read_back(world, member).await;
+    };
+    let read = async {
+        if part.extent == Extent::Plugged {
+            let (name, ..) = told(&part)?;
+            let ready = reported(world, member, &name, true).await;
+            ready.context("the disk that was plugged")?;
+        }
+        probe::read_back(world, member).await?;
+        let read = probe::read_back(world, &mut part).await;
+        read.with_context(|| format!("reading {} back", part.name()))
+    };
+    let read = Box::pin(read).await;
+    member.part = Some(part);
+    read
 }
 
 /// Writes a further load on a member and on the disk plugged into it, side by side.
 pub(super) async fn serve(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    let Some(mut disk) = member.plugged.take() else {
+    let Some(mut disk) = member.part.take() else {
         return probe::serve(world, member).await;
     };
     let (own, plugged) = tokio::join!(probe::serve(world, member), probe::serve(world, &mut disk),);
-    member.plugged = Some(disk);
+    member.part = Some(disk);
     own?;
     plugged.context("the disk that was plugged")
 }
 
 /// Reads the disk back and takes it away while the VM's other volumes are written to.
 pub(super) async fn unplug(world: &World, member: &mut Member) -> anyhow::Result<()> {
-    let Some(mut disk) = member.plugged.take() else {
+    let Some(mut disk) = member.part.take() else {
         bail!("no disk is plugged")
     };
     let read = async {
@@ -153,7 +199,7 @@ pub(super) async fn unplug(world: &World, member: &mut Member) -> anyhow::Result
         Err(error) => Err(error.context("the disk that was plugged")),
     };
     if removed.is_err() {
-        member.plugged = Some(disk);
+        member.part = Some(disk);
     }
     removed
 }

@@ -3,9 +3,14 @@
 mod boot;
 mod copies;
 mod cut;
+mod cut_group;
+mod database;
 pub(super) mod freeze;
+mod fsfreeze;
+mod grow;
 mod hotplug;
 mod inside;
+mod left;
 mod lifecycle;
 mod look;
 mod migrate;
@@ -21,6 +26,8 @@ mod twin;
 
 use std::pin::Pin;
 
+pub(super) use boot::make;
+pub(super) use database::end as end_commits;
 pub(super) use migrate::{drain, mass};
 pub(super) use probe::end_load;
 pub(super) use shared::{fence, power_off, unfence};
@@ -61,6 +68,8 @@ pub(super) fn run<'a>(
         Step::Kill => Box::pin(lifecycle::kill(world, member)),
         Step::Plug => Box::pin(hotplug::plug(world, member)),
         Step::Unplug => Box::pin(hotplug::unplug(world, member)),
+        Step::Join => Box::pin(hotplug::join(world, member)),
+        Step::Grow => Box::pin(grow::grow(world, member)),
         Step::Demote => Box::pin(protect::demote(world, member)),
         Step::HandOver => Box::pin(promote::hand_over(world, member)),
         Step::Promote => Box::pin(promote::promote(world, member)),
@@ -71,8 +80,13 @@ pub(super) fn run<'a>(
         Step::Abandon => Box::pin(freeze::abandon(world, member)),
         Step::Workflow => Box::pin(workflow(world, member)),
         Step::HookFailures => Box::pin(recipe::hook_failures(world, member)),
+        Step::Commit => Box::pin(database::commit(world, member)),
+        Step::ReadDatabase => Box::pin(database::read(world, member)),
         Step::Look => Box::pin(look::look(world, member)),
+        Step::MoveStorage => Box::pin(migrate::move_storage(world, member)),
+        Step::ReadLeft => Box::pin(left::read_left(world, member)),
         Step::Snapshot => Box::pin(cut::snapshot(world, member)),
+        Step::SnapshotGroup => Box::pin(cut_group::snapshot_group(world, member)),
         Step::ReadCut => Box::pin(copies::read_cut(world, member)),
         Step::Release => Box::pin(cut::release(world, member)),
         Step::Restore => Box::pin(cut::restore(world, member)),

@@ -14,13 +14,28 @@ use crate::plan::model::Route;
 use crate::probe::config;
 use crate::probe::host::{Prober, Reach, Setup};
 use crate::probe::reach::Tried;
-use crate::scenario::member::{Incarnation, Member};
+use crate::scenario::member::{Extent, Incarnation, Member};
 use crate::scenario::world::World;
 
 /// Starts the probe and fills the cold regions.
 pub(super) async fn seed(world: &World, member: &mut Member) -> anyhow::Result<()> {
+    let (prober, incarnation) = open(world, member).await?;
+    fill(world, member, prober, incarnation).await
+}
+
+/// Starts the probe that is to write.
+pub(super) async fn open(world: &World, member: &Member) -> anyhow::Result<(Prober, Incarnation)> {
     let deadline = world.deadline(world.plan.deadlines().ssh);
-    let (prober, incarnation) = launch(world, member, Purpose::Load, &deadline).await?;
+    launch(world, member, Purpose::Load, &deadline).await
+}
+
+/// Fills the cold regions.
+pub(super) async fn fill(
+    world: &World,
+    member: &mut Member,
+    prober: Prober,
+    incarnation: Incarnation,
+) -> anyhow::Result<()> {
     let filling = world.deadline(world.plan.deadlines().sync);
     let cells = prober
         .fill(&filling)
@@ -95,8 +110,8 @@ pub(in crate::scenario) async fn end_load(
     world: &World,
     member: &mut Member,
 ) -> anyhow::Result<()> {
-    if let Some(twin) = &mut member.twin {
-        hear_out(world, twin, None).await?;
+    for other in [&mut member.twin, &mut member.part].into_iter().flatten() {
+        hear_out(world, other, None).await?;
     }
     hear_out(world, member, None).await
 }
@@ -161,7 +176,7 @@ pub(super) async fn read_back(world: &World, member: &mut Member) -> anyhow::Res
         volumes,
     };
     member.tell(world, scanned).await?;
-    if member.has_moved() {
+    if member.has_moved() && member.extent == Extent::Whole {
         // Not before: looking would lengthen the outage that is measured.
         super::shape::record(world, member)
             .await

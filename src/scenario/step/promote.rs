@@ -18,6 +18,10 @@ pub(super) async fn hand_over(world: &World, member: &mut Member) -> anyhow::Res
     let (owner, set) = (&member.owner, &member.set);
     let stands = handover::install(target, owner, set, &member.captured, map, &deadline).await?;
     for one in stands {
+        let part = member.part.as_deref();
+        if let Some(part) = part.filter(|part| part.subject.claims.contains(&one.pvc)) {
+            claim(world, part, to, one.clone()).await?;
+        }
         claim(world, member, to, one).await?;
     }
     member.stage(world, Stage::HandedOver).await
@@ -60,6 +64,10 @@ pub(super) async fn promote(world: &World, member: &mut Member) -> anyhow::Resul
     observe(world, member, site).await?;
     promoted?;
     handover::settle(world.sites.of(site), &member.captured).await?;
-    member.arrive(!forced || world.plan.protection().synchronous);
+    let lossless = !forced || world.plan.protection().synchronous;
+    member.arrive(lossless);
+    if let Some(part) = member.part.as_deref_mut() {
+        part.arrive(lossless);
+    }
     member.stage(world, Stage::Promoted).await
 }

@@ -61,14 +61,13 @@ pub(super) async fn observe(
         .driver
         .observe(&world.sites, &member.set, site)
         .await?;
-    member
-        .tell(
-            world,
-            Fact::Replication {
-                site,
-                volumes: seen.facts(),
-            },
-        )
-        .await?;
+    let volumes = seen.facts();
+    let fact = Fact::Replication { site, volumes };
+    // A disk that joined the others is one of those looked at.
+    let joined = member.part.iter().filter(|part| part.set == member.set);
+    for part in joined {
+        part.tell(world, fact.clone()).await?;
+    }
+    member.tell(world, fact).await?;
     Ok(seen)
 }

@@ -26,11 +26,7 @@ pub(super) async fn second_read(world: &World, member: &mut Member) -> anyhow::R
         bail!("the plan names no volumeSnapshotClass");
     };
     let deadline = world.deadline(world.plan.deadlines().boot);
-    let disks = &member.subject.data_disks;
-    let cut = disks
-        .iter()
-        .map(|disk| snapshot(world, member, class, disk));
-    let cut = try_join_all(cut).await?;
+    let cut = snapshots(world, member, class, &member.subject.data_disks).await?;
     let reader = reader(world, member, &cut, ("copy", "reader"), &deadline).await?;
     let seen = read(world, member, &reader, member.loads.len()).await?;
     let scanned = Fact::Scanned {
@@ -45,17 +41,16 @@ pub(super) async fn second_read(world: &World, member: &mut Member) -> anyhow::R
     member.tell(world, scanned).await
 }
 
-/// Starts another guest on copies that are restored from the VolumeSnapshots of the data volumes, by
+/// Starts another guest on copies that are restored from the VolumeSnapshots of the data disks, by
 /// ordinal; `copy` and `role` are the last parts of the copies' and the reader's names.
 pub(super) async fn reader(
     world: &World,
     member: &Member,
-    snapshots: &[String],
+    snapshots: &[(&DataDisk, String)],
     (copy, role): (&str, &str),
     deadline: &Deadline,
 ) -> anyhow::Result<Member> {
-    let disks = &member.subject.data_disks;
-    let restored = disks.iter().zip(snapshots).map(|(disk, snapshot)| async {
+    let restored = snapshots.iter().map(|(disk, snapshot)| async move {
         ready(world, member, snapshot, deadline).await?;
         restore(world, member, disk, snapshot, copy).await
     });
@@ -71,6 +66,20 @@ pub(super) async fn reader(
         .await
         .context("waiting for the reader to run")?;
     Ok(reader)
+}
+
+/// Asks for a snapshot of each disk; the disks with the snapshots' names.
+pub(super) async fn snapshots<'a>(
+    world: &World,
+    member: &Member,
+    class: &str,
+    disks: &'a [DataDisk],
+) -> anyhow::Result<Vec<(&'a DataDisk, String)>> {
+    let asked = disks.iter().map(|disk| async move {
+        let name = snapshot(world, member, class, disk).await?;
+        Ok::<_, anyhow::Error>((disk, name))
+    });
+    try_join_all(asked).await
 }
 
 /// Asks for a snapshot of one volume.

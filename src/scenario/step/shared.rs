@@ -38,7 +38,7 @@ pub(in crate::scenario) async fn power_off(
     };
     world.recorder.record(scope, fault(true)).await?;
     for member in members.iter() {
-        member.stage(world, Stage::Fault).await?;
+        boot::strikes(world, member).await?;
     }
     let method = || "siteDown".to_owned();
     for member in members.iter() {
@@ -83,7 +83,7 @@ pub(in crate::scenario) async fn fence(
     members: &mut [Member],
 ) -> anyhow::Result<()> {
     for member in members.iter() {
-        member.stage(world, Stage::Fault).await?;
+        boot::strikes(world, member).await?;
         member.stage(world, Stage::Ordered).await?;
     }
     let fencing = &world.plan.protection().fencing;

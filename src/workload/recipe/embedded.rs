@@ -10,10 +10,14 @@ macro_rules! embed {
 
 /// The Recipes that virtproof brings along, by name.
 pub const fn embedded() -> &'static [Embedded] {
-    embed!["vm-no-hooks", "vm-quiesce"]
+    embed!["mysql", "postgresql", "sqlite", "vm-no-hooks", "vm-quiesce"]
 }
 
 /// Recipes that are wrong on purpose, for showing what they do to a guest.
 pub const fn traps() -> &'static [Embedded] {
-    embed!["trap-misnamed-workflow", "trap-fsfreeze-in-the-pod"]
+    embed![
+        "trap-misnamed-workflow",
+        "trap-fsfreeze-in-the-pod",
+        "trap-restore-hook-fails",
+    ]
 }

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::model::{FailOn, MAX_ATTEMPTS, OnError, Recipe};
-use super::resolve::{Condition, Exec, Inverse, Scale, ScaleOp, Step, Work};
+use super::resolve::{Condition, Exec, Inverse, Job, Scale, ScaleOp, Step, Work};
 use super::target::Target;
 
 /// Whose behaviour is explained.
@@ -139,13 +139,7 @@ fn explained(step: &Step, workflow: &str, mode: Behaviour) -> Explained {
             check_failure(check, mode),
         ),
         Work::Scale(scale) => scaled(scale, mode),
-        Work::Job { namespace, job } => (
-            format!(
-                "runs the job `{job}` of spec.jobs, if the CRD knows jobs; one that exists is taken as it is"
-            ),
-            format!("namespace {namespace}"),
-            texts(&["The step fails."]),
-        ),
+        Work::Job(job) => jobbed(job, mode),
         Work::Group { group, from } if workflow == "restore" => (
             format!("restores the backup of the group `{from}`; what exists is kept as it is"),
             "the namespaces of that backup".to_owned(),
@@ -164,6 +158,26 @@ fn explained(step: &Step, workflow: &str, mode: Behaviour) -> Explained {
         on,
         failure,
     }
+}
+
+fn jobbed(job: &Job, mode: Behaviour) -> (String, String, Vec<String>) {
+    let what = format!("runs the job `{}` of spec.jobs", job.job);
+    let failure = match (mode, &job.template) {
+        (Behaviour::Strict, _) => {
+            "The Recipe is refused before anything runs: the published CRD knows no hooks of type job."
+        }
+        (Behaviour::Faithful, None) => {
+            "There is no such job, or the CRD pruned it: the step fails, whatever onError says."
+        }
+        (Behaviour::Faithful, Some(_)) => {
+            "A job of this name that exists is taken as it is. If it fails, or takes too long, onError says what becomes of that."
+        }
+    };
+    (
+        what,
+        format!("namespace {}", job.namespace),
+        texts(&[failure]),
+    )
 }
 
 fn command(exec: &Exec) -> String {

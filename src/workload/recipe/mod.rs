@@ -27,7 +27,7 @@ pub use model::{
 };
 pub(crate) use read::describe;
 pub use read::{Refusal, Refused};
-pub use resolve::{Condition, Exec, Flow, Inverse, Scale, ScaleOp, Step, Unresolved, Work};
+pub use resolve::{Condition, Exec, Flow, Inverse, Job, Scale, ScaleOp, Step, Unresolved, Work};
 pub use target::{Names, Target};
 
 /// The apiVersion of Recipes.

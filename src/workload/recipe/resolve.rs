@@ -40,13 +40,8 @@ pub enum Work {
     Check(Condition),
     /// The replicas of Deployments or StatefulSets.
     Scale(Scale),
-    /// The Job of this name from `spec.jobs`.
-    Job {
-        /// The hook's namespace.
-        namespace: String,
-        /// The job's name.
-        job: String,
-    },
+    /// A Job from `spec.jobs`.
+    Job(Job),
     /// Kubernetes objects, captured or restored. `from` is the backup group to restore from.
     Group {
         /// The group.
@@ -149,6 +144,23 @@ pub struct Scale {
     pub target: Target,
     /// How long `sync` may take.
     pub timeout: Duration,
+}
+
+/// A step that is a Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The hook's name.
+    pub hook: String,
+    /// The job's name, of the object and in `spec.jobs`.
+    pub job: String,
+    /// The hook's namespace.
+    pub namespace: String,
+    /// What `spec.jobs` says of it, as text; CRDs that do not know the field prune it.
+    pub template: Option<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Whether its failure fails the step. That there is no such job always does.
+    pub on_error: OnError,
 }
 
 /// Why a workflow cannot be resolved.
@@ -324,10 +336,7 @@ impl Recipe {
                 check.map_or(Work::Nothing, |check| Work::Check(condition(hook, check)))
             }
             HookKind::Scale => Work::Scale(scale(hook, part)),
-            HookKind::Job => Work::Job {
-                namespace: hook.namespace.clone(),
-                job: part.to_owned(),
-            },
+            HookKind::Job => Work::Job(self.job(hook, part)),
         };
         Ok((hook.essential.unwrap_or_default(), work))
     }
@@ -362,6 +371,19 @@ impl Recipe {
             timeout: timeout(op.timeout, hook.timeout),
             on_error: OnError::of(op.on_error.as_deref(), hook.on_error),
             inverse,
+        }
+    }
+
+    fn job(&self, hook: &Hook, name: &str) -> Job {
+        let jobs = self.object["spec"]["jobs"].as_array();
+        let mut named = jobs.into_iter().flatten().filter_map(|job| job.get(name));
+        Job {
+            hook: hook.name.clone(),
+            job: name.to_owned(),
+            namespace: hook.namespace.clone(),
+            template: named.find_map(|text| text.as_str().map(str::to_owned)),
+            timeout: timeout(None, hook.timeout),
+            on_error: hook.on_error,
         }
     }
 

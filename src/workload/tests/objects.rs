@@ -1,6 +1,8 @@
 //! What is created on either site.
 
 use super::*;
+use std::path::PathBuf;
+
 use crate::plan::text::is_dns_label;
 
 #[test]
@@ -214,13 +216,14 @@ fn the_class_of_the_plan_only_fills_gaps() {
 fn extraction_never_overwrites() {
     let dir = tempfile::tempdir().unwrap();
     let files = extract(&dir.path().join("templates")).unwrap();
-    let (templates, recipes) = files.split_at(embedded().len());
-    assert_eq!(recipes.len(), recipe::embedded().len());
-    assert!(
-        recipes
-            .iter()
-            .all(|file| file.parent().is_some_and(|dir| dir.ends_with("recipes")))
-    );
+    let (templates, rest) = files.split_at(embedded().len());
+    let (recipes, hooks) = rest.split_at(recipe::embedded().len());
+    assert!(!hooks.is_empty());
+    let lie_in = |files: &[PathBuf], folder: &str| {
+        let mut folders = files.iter().map(|file| file.parent());
+        folders.all(|dir| dir.is_some_and(|dir| dir.ends_with(folder)))
+    };
+    assert!(lie_in(recipes, "recipes") && lie_in(hooks, "guest-hooks"));
     for file in templates {
         let template = Template::load(file.to_str().unwrap(), Path::new("/")).unwrap();
         assert!(!template.parameters().is_empty());

@@ -6,10 +6,14 @@
 //! the promotion phase damages what is promoted ([`promotion`]) or the device that it is
 //! ([`device`]). Faults of the write-back cache, legal ones too, are in [`cache`]; those of what the
 //! sides know of each other in [`peer`]; those of a live migration in [`moved`];
-//! those of what is made from snapshots in [`restore`].
+//! those of what is made from snapshots in [`restore`], of group snapshots in [`late`]; those of what
+//! grows or joins in [`growth`].
 
 mod cache;
+mod database;
 mod device;
+mod growth;
+mod late;
 mod moved;
 mod peer;
 mod promotion;
@@ -18,6 +22,8 @@ mod transit;
 
 #[cfg(test)]
 mod tests;
+
+pub(super) use late::Late;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -193,6 +199,15 @@ impl Core {
     /// Leaves the second image of each group that is enabled without snapshots: its
     /// VolumeReplication looks healthy and never reports a sync.
     pub(super) fn leave_unprotected(&mut self, key: &Key, group: &str) {
+        let late = Fault::MovedDiskUnprotected;
+        let copy = self.relocated.values().any(|(to, _)| to == key);
+        if copy && self.board.armed(late) {
+            if let Some(mirror) = self.images.get_mut(key).and_then(|i| i.mirror.as_mut()) {
+                mirror.unprotected = true;
+            }
+            self.struck(late, key, 0, "no mirror snapshots of a disk that moved");
+            return;
+        }
         if !self.board.armed(Fault::UnprotectedVolume) || self.members(key.0, group).len() != 2 {
             return;
         }

@@ -35,6 +35,21 @@ impl Core {
         }
     }
 
+    /// Whether a write that must go to the copy of a disk as well does not (fault `copy-misses-writes`).
+    pub(in crate::lab::array) fn misses_copy(&mut self, to: &Key, index: u64, page: &Page) -> bool {
+        let fault = Fault::CopyMissesWrites;
+        let misses = self.board.armed(fault) && is_load(page);
+        if misses {
+            self.struck(
+                fault,
+                to,
+                index,
+                "a write during the copy is not on the copy",
+            );
+        }
+        misses
+    }
+
     /// The guest's copy on the other host renews its lease too: the same memory, another nonce.
     fn second_launcher(&mut self, fault: Fault, key: &Key, index: u64, written: &Page) {
         let Some(bytes) = written.as_deref() else {

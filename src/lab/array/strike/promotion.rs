@@ -20,6 +20,7 @@ const OBJECT: u64 = 1024;
 impl Core {
     /// Damages the replica that is about to be promoted.
     pub(in crate::lab::array) fn strike_at_promotion(&mut self, key: &Key) {
+        self.lose_page(key);
         let carriers = self.carriers(key);
         if !carriers.contains(&key.1) {
             return;

@@ -33,6 +33,7 @@ impl Core {
         cut: &Cut,
         deltas: &mut Deltas,
     ) {
+        self.fall_behind(site, deltas);
         for fault in [
             Fault::DropAckedWrite,
             Fault::ReorderAcrossBarrier,

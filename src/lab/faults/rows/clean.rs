@@ -1,9 +1,10 @@
 //! Runs in which nothing is planted: the plainest negative controls, one per scenario.
 
 use super::{
-    ABORT, ACROSS, BOOT, CHAIN, CLONE, CRASH, DRAIN, FAILBACK, FREEZE, FREEZE_THAW, HARD_KILL,
-    HOOK_FAILURE, HOTPLUG, IDENTITY, MASS, MIGRATE, MULTI_DISK, NODE_DOWN, PRIMARY_UP, RELOCATE,
-    RESTART_PAUSE, RESTORE, THAW_GUARANTEE, THEN_FAILOVER,
+    ABORT, ACROSS, BOOT, CHAIN, CLONE, CRASH, DATABASE, DISK_GROUP, DRAIN, FAILBACK, FREEZE,
+    FREEZE_THAW, HARD_KILL, HOOK_FAILURE, HOTPLUG, IDENTITY, MASS, MIGRATE, MOVE, MOVED_AWAY,
+    MULTI_DISK, NODE_DOWN, PRIMARY_UP, PROTECTED, RELOCATE, RESIZE, RESTART_PAUSE, RESTORE,
+    THAW_GUARANTEE, THEN_FAILOVER,
 };
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
@@ -36,19 +37,34 @@ pub(super) const ROWS: &[FaultSpec] = &[
     ]),
     clean("clean-crash-baseline", CRASH),
     clean("clean-freeze-by-recipe", FREEZE).plan(&["workloads.0.recipe=vm-quiesce"]),
+    clean("clean-freeze-by-guest", FREEZE).plan(&["workloads.0.quiesce=guest"]),
     clean("clean-recipe", FREEZE_THAW),
     clean("clean-recipe-as-ramen", FREEZE_THAW).plan(&[
         "workloads.0.recipe=vm-quiesce",
         "workloads.0.recipeMode=faithful",
     ]),
+    clean("clean-db", DATABASE)
+        .plan(&[
+            "workloads.0.database.freezeHook=true",
+            "workloads.0.recipe=sqlite",
+        ])
+        .real_only(),
+    clean("clean-restore-by-recipe", NODE_DOWN).plan(&["workloads.0.recipe=vm-quiesce"]),
     clean("clean-hook-failure", HOOK_FAILURE).plan(&["objectives.freezeStall=15s"]),
     clean("clean-thaw-guarantee", THAW_GUARANTEE).plan(&["deadlines.unfreeze=2s"]),
+    clean("clean-thaw-by-guest", THAW_GUARANTEE)
+        .plan(&["workloads.0.quiesce=guest", "deadlines.unfreeze=2s"]),
     clean("clean-identity", IDENTITY),
     clean("clean-restart-pause", RESTART_PAUSE),
     clean("clean-hard-kill", HARD_KILL),
     clean("clean-hotplug", HOTPLUG).simulated_only(),
+    clean("clean-hotplug-protected", PROTECTED),
+    clean("clean-resize", RESIZE),
+    clean("clean-storage-migrate", MOVE).simulated_only(),
+    clean("clean-storage-then-failover", MOVED_AWAY).simulated_only(),
     clean("clean-snapshot-restore", RESTORE),
     clean("clean-snapshot-multi-disk", MULTI_DISK),
+    clean("clean-snapshot-multi-disk-group", DISK_GROUP),
     clean("clean-snapshot-chain", CHAIN),
     clean("clean-snapshot-then-failover", THEN_FAILOVER),
     clean("clean-clone", CLONE),

@@ -1,6 +1,6 @@
 //! Faults of freezes: of what carries them out, of what they leave, and of the point taken in them.
 
-use super::FREEZE;
+use super::{FREEZE, THAW_GUARANTEE};
 use crate::lab::faults::{Fault, FaultSpec, Param, Phase, Place};
 
 /// Longer than the ten seconds that virt-api waits.
@@ -9,6 +9,9 @@ const SLOW: &[Param] = &[Param {
     default: 60,
     unit: "seconds of lab time",
 }];
+
+/// The guest freezes itself.
+const INSIDE: &[&str] = &["workloads.0.quiesce=guest"];
 
 /// The rows.
 pub(super) const ROWS: &[FaultSpec] = &[
@@ -72,4 +75,38 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Guest, Phase::Recipe)
     .seen_in(FREEZE)
     .fires(&["A3"]),
+    FaultSpec::lab(
+        Fault::FsfreezeIdles,
+        "fsfreeze-does-nothing",
+        "fsfreeze in the guest ends with 0 and neither freezes nor thaws",
+    )
+    .entries(&["37"])
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(FREEZE)
+    .plan(INSIDE)
+    .simulated_only()
+    .fires(&["A1"])
+    .doubts(&["A2", "A3", "A4"]),
+    FaultSpec::lab(
+        Fault::GuestThawLost,
+        "thaw-in-guest-lost",
+        "a thaw inside the guest is answered and lost on its way",
+    )
+    .entries(&["39"])
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(FREEZE)
+    .plan(&["workloads.0.quiesce=guest", "objectives.freezeStall=2s"])
+    .simulated_only()
+    .fires(&["A4"]),
+    FaultSpec::lab(
+        Fault::HolderKilled,
+        "freeze-holder-killed",
+        "what holds a freeze inside the guest is killed, and its timer with it",
+    )
+    .entries(&["39"])
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(THAW_GUARANTEE)
+    .plan(&["workloads.0.quiesce=guest", "deadlines.unfreeze=2s"])
+    .simulated_only()
+    .fires(&["A4"]),
 ];

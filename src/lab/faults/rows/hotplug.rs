@@ -1,7 +1,7 @@
-//! Faults of disks that come and go under a running guest.
+//! Faults of disks that come, go and grow under a running guest.
 
-use super::HOTPLUG;
-use crate::lab::faults::{Fault, FaultSpec, Param, Phase, Place};
+use super::{HOTPLUG, PROTECTED, RESIZE};
+use crate::lab::faults::{Fault, FaultSpec, Moment, Param, Phase, Place};
 
 /// The rows.
 pub(super) const ROWS: &[FaultSpec] = &[
@@ -50,4 +50,52 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .plan(&["deadlines.ssh=8s"])
     .fires(&["H1", "O1"])
     .simulated_only(),
+    FaultSpec::lab(
+        Fault::JoinerLeftOut,
+        "joiner-left-out",
+        "a volume that joins a group under load is left out of its snapshots, and its replication looks healthy",
+    )
+    .entries(&["12"])
+    .at(Place::Array, Phase::Replication)
+    .seen_in(PROTECTED)
+    .plan(&["deadlines.sync=8s"])
+    .fires(&["O1", "O2"])
+    .sources(&["RamenDR: a disk without the label is never protected"]),
+    FaultSpec::lab(
+        Fault::PlugUnseen,
+        "plug-unseen-elsewhere",
+        "after a failover a hotplugged volume is said to be ready, and the guest never gets the disk",
+    )
+    .at(Place::Controller, Phase::Boot)
+    .aimed(Moment::Promote)
+    .seen_in(PROTECTED)
+    .plan(&["deadlines.ssh=8s"])
+    .fires(&["H1", "O1"])
+    .simulated_only(),
+    FaultSpec::lab(
+        Fault::ResizeUnseen,
+        "resize-unseen",
+        "a volume has grown and its claim and VMI say so, and the guest is never told",
+    )
+    .at(Place::Controller, Phase::Load)
+    .seen_in(RESIZE)
+    .plan(&["deadlines.ssh=6s"])
+    .fires(&["H3", "O1"])
+    .sources(&["KubeVirt: without ExpandDisks nobody tells the guest"]),
+    FaultSpec::lab(
+        Fault::ReplicaKeepsSize,
+        "replica-keeps-size",
+        "a replica keeps the size that it had when its volume was small",
+    )
+    .at(Place::Array, Phase::Replication)
+    .seen_in(RESIZE)
+    .fires(&["D7", "H3"]),
+    FaultSpec::lab(
+        Fault::GrownRecycled,
+        "grown-recycled",
+        "what a volume has grown by is not blank: it holds blocks that were in use",
+    )
+    .at(Place::Array, Phase::Load)
+    .seen_in(RESIZE)
+    .fires(&["H3"]),
 ];

@@ -12,6 +12,7 @@ mod lifecycle;
 mod migration;
 mod orchestration;
 mod recipe;
+mod relocation;
 mod snapshot;
 mod storage;
 mod unreachable;
@@ -31,14 +32,20 @@ const CRASH: &str = "recipe.crash-baseline";
 const FREEZE_THAW: &str = "recipe.freeze-thaw";
 const HOOK_FAILURE: &str = "recipe.hook-failure";
 const THAW_GUARANTEE: &str = "recipe.thaw-guarantee";
+const DATABASE: &str = "recipe.db";
 const RESTART_PAUSE: &str = "lifecycle.restart-pause";
 const HOTPLUG: &str = "hotplug.persist";
+const PROTECTED: &str = "hotplug.protected";
+const RESIZE: &str = "resize.online";
 const IDENTITY: &str = "boot.identity";
 const HARD_KILL: &str = "lifecycle.hard-kill";
 const RESTORE: &str = "snapshot.restore";
 const MULTI_DISK: &str = "snapshot.multi-disk";
+const DISK_GROUP: &str = "snapshot.multi-disk-group";
 const CHAIN: &str = "snapshot.chain";
 const THEN_FAILOVER: &str = "snapshot.then-failover";
+const MOVE: &str = "storage.migrate";
+const MOVED_AWAY: &str = "storage.then-failover";
 const CLONE: &str = "clone.independent";
 
 /// All rows by file.
@@ -52,6 +59,7 @@ pub(super) const ALL: &[&[FaultSpec]] = &[
     hotplug::ROWS,
     freeze::ROWS,
     recipe::ROWS,
+    relocation::ROWS,
     snapshot::ROWS,
     environment::ROWS,
     evidence::ROWS,

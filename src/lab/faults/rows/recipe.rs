@@ -1,6 +1,6 @@
 //! Faults of Recipes: in what they say, in what their hooks meet, and in who is to thaw.
 
-use super::{FREEZE_THAW, HOOK_FAILURE, THAW_GUARANTEE};
+use super::{DATABASE, FREEZE_THAW, HOOK_FAILURE, NODE_DOWN, THAW_GUARANTEE};
 use crate::lab::faults::{Fault, FaultSpec, How, Phase, Place};
 
 /// A Recipe or the reading of it is wrong; nothing is planted.
@@ -43,6 +43,17 @@ pub(super) const ROWS: &[FaultSpec] = &[
     ])
     .fires(&["A5"])
     .sources(&["ramen: ExecHook.Execute returns the error only where inverseOp is set"]),
+    written(
+        "restore-hook-swallowed",
+        "a hook behind the restore fails without inverseOp, and the restore counts as carried out",
+    )
+    .seen_in(NODE_DOWN)
+    .plan(&[
+        "workloads.0.recipe=trap-restore-hook-fails",
+        "workloads.0.recipeMode=faithful",
+    ])
+    .fires(&["A5"])
+    .sources(&["ramen: ExecHook.Execute returns the error only where inverseOp is set"]),
     FaultSpec::lab(
         Fault::AgentMissing,
         "freezer-without-agent",
@@ -51,6 +62,18 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .entries(&["37"])
     .at(Place::Guest, Phase::Recipe)
     .seen_in(FREEZE_THAW)
+    .fires(&["A1"])
+    .doubts(&["A4"])
+    .sources(&["kubevirt: cmd/virt-freezer"]),
+    FaultSpec::lab(
+        Fault::AgentMissing,
+        "hooks-without-agent",
+        "virt-freezer finds no agent and exits with 0, in workflows whose later hooks fail",
+    )
+    .entries(&["37"])
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(HOOK_FAILURE)
+    .plan(&["objectives.freezeStall=15s"])
     .fires(&["A1"])
     .doubts(&["A4"])
     .sources(&["kubevirt: cmd/virt-freezer"]),
@@ -101,4 +124,37 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .seen_in(THAW_GUARANTEE)
     .plan(&["deadlines.unfreeze=2s"])
     .fires(&["A4"]),
+    FaultSpec::lab(
+        Fault::AgentHookless,
+        "agent-without-hooks",
+        "the guest agent was started without -F, as Debian's unit does it: it freezes, and the hook is not run",
+    )
+    .at(Place::Guest, Phase::Recipe)
+    .seen_in(DATABASE)
+    .plan(&[
+        "workloads.0.database.freezeHook=true",
+        "workloads.0.recipe=sqlite",
+    ])
+    .real_only()
+    .fires(&["A6"])
+    .sources(&["qemu: qemu-ga --fsfreeze-hook", "debian: qemu-guest-agent.service"]),
+    FaultSpec::lab(
+        Fault::DatabasePageLost,
+        "database-page-lost",
+        "a page of the database is lost on the replica of a disk that carries no ledger",
+    )
+    .at(Place::Array, Phase::Promote)
+    .seen_in(DATABASE)
+    .real_only()
+    .fires(&["A6"])
+    .doubts(&["A7"]),
+    FaultSpec::lab(
+        Fault::DatabaseBehind,
+        "database-behind",
+        "the replica of the disk with the database stops following, that of the disks with the ledger goes on",
+    )
+    .at(Place::Array, Phase::Replication)
+    .seen_in(DATABASE)
+    .real_only()
+    .fires(&["A7"]),
 ];

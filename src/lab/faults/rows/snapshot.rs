@@ -1,6 +1,6 @@
 //! Faults of snapshots, of what is made from them, and of what they claim.
 
-use super::{CHAIN, CLONE, MULTI_DISK, RESTORE, THEN_FAILOVER};
+use super::{CHAIN, CLONE, DISK_GROUP, MULTI_DISK, RESTORE, THEN_FAILOVER};
 use crate::lab::faults::{Fault, FaultSpec, Ordained, Phase, Place};
 
 /// The rows.
@@ -45,6 +45,33 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Guest, Phase::Restore)
     .seen_in(MULTI_DISK)
     .ordained(Ordained::Green),
+    FaultSpec::lab(
+        Fault::GroupSnapshotSkew,
+        "group-snapshot-skew",
+        "the members of a group snapshot are cut one after the other, and all are said to be of one instant",
+    )
+    .at(Place::Array, Phase::Restore)
+    .seen_in(DISK_GROUP)
+    .fires(&["C3"])
+    .sources(&["Ceph CSI e2e: volume group snapshots, which compare no volume with another"]),
+    FaultSpec::lab(
+        Fault::AgentGivesUp,
+        "snapshot-quiesce-timeout",
+        "the guest thaws by itself before all is taken, and the snapshot says QuiesceTimeout",
+    )
+    .at(Place::Guest, Phase::Restore)
+    .seen_in(MULTI_DISK)
+    .simulated_only()
+    .ordained(Ordained::Green),
+    FaultSpec::lab(
+        Fault::AgentGivesUpUnseen,
+        "snapshot-hides-timeout",
+        "the guest thaws by itself before all is taken, and the snapshot says GuestAgent and no more",
+    )
+    .at(Place::Guest, Phase::Restore)
+    .seen_in(MULTI_DISK)
+    .simulated_only()
+    .fires(&["C3"]),
     FaultSpec::lab(
         Fault::CloneSharesBlocks,
         "clone-shares-blocks",

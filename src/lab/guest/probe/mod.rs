@@ -3,6 +3,7 @@
 
 mod blocking;
 pub(super) mod filesystem;
+mod freezes;
 mod holds;
 mod platform;
 
@@ -28,6 +29,7 @@ use crate::probe::remote::FORMAT;
 use crate::probe::scan;
 use crate::probe::session::Daemon;
 use blocking::Blocking;
+use freezes::Freezes;
 use holds::Holds;
 use platform::{Process, describe};
 
@@ -41,6 +43,7 @@ const PIPE: usize = 256 * 1024;
 pub(super) struct Probes {
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
     holds: Holds,
+    freezes: Freezes,
     processes: AtomicU32,
 }
 
@@ -50,6 +53,7 @@ impl Probes {
         for daemon in std::mem::take(&mut *self.lock()).into_values() {
             daemon.kill();
         }
+        self.freezes.stop();
     }
 
     /// Whether a daemon listens on a socket path.
@@ -133,13 +137,16 @@ pub(super) async fn run(
         ["scan"] => scan(machine, stdio).await,
         ["look"] => told(machine, stdio, look).await,
         ["check"] => told(machine, stdio, check).await,
+        ["freeze", socket, timer] => freezes::freeze(machine, socket, timer, stdio).await,
+        ["frozen", socket] => freezes::frozen(machine, socket, stdio).await,
+        ["thaw", socket] => freezes::thaw(machine, socket, stdio).await,
         ["reach"] => try_reaching(machine, stdio).await,
         ["echo"] => {
             echo(stdio).await;
             Ok(())
         }
         _ => Err(
-            "usage: probe info | start SOCKET | attach SOCKET | scan | look | check | reach | echo | version"
+            "usage: probe info | start SOCKET | attach SOCKET | scan | look | check | freeze SOCKET MS | frozen SOCKET | thaw SOCKET | reach | echo | version"
                 .to_owned(),
         ),
     };

@@ -11,7 +11,9 @@ use crate::lab::guest::freeze::Mount;
 use crate::lab::guest::machine::Machine;
 use crate::probe::config::{FileTarget, Locator, Purpose, Target, Volume};
 use crate::probe::linux::{DiskInfo, LEDGER, SystemClock};
-use crate::probe::platform::{Access, Clock, FileSystems, OpenError, OpenVolume, Platform};
+use crate::probe::platform::{
+    Access, Clock, FileSystems, Freezes, OpenError, OpenVolume, Platform,
+};
 
 /// One probe process in a guest.
 pub(super) struct Process {
@@ -49,7 +51,7 @@ impl Process {
             (None, Access::Read) => {
                 return File::read(Arc::clone(&disk.disk), &device, target.kind);
             }
-            (None, Access::Write) => {
+            (None, Access::Write | Access::Beside) => {
                 self.not_taken(&device, "mounting")?;
                 let (disk, planted) = (Arc::clone(&disk.disk), machine.planted.clone());
                 let new = Mounted::mount(disk, &device, target.kind, make, planted)?;
@@ -185,6 +187,56 @@ impl FileSystems for Process {
             Some(true),
             "its superblock and journal are whole".to_owned(),
         ))
+    }
+}
+
+impl Process {
+    fn mounted(&self, target: &FileTarget) -> io::Result<Arc<Mounted>> {
+        let disk = self.disk(&target.on).map_err(io::Error::other)?;
+        let device = format!("/dev/{}", disk.name);
+        let mounted = &self.machine.mounted;
+        let mounted = mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        mounted.get(&device).cloned().ok_or_else(|| {
+            let what = format!("{device} is not mounted at {}", target.mount);
+            io::Error::new(io::ErrorKind::NotFound, what)
+        })
+    }
+
+    /// As `fsfreeze` says what the kernel answered.
+    fn told(doing: &str, target: &FileTarget, done: io::Result<()>) -> io::Result<()> {
+        done.map_err(|error| {
+            let said = match error.kind() {
+                io::ErrorKind::ResourceBusy => "Device or resource busy".to_owned(),
+                io::ErrorKind::InvalidInput => "Invalid argument".to_owned(),
+                _ => error.to_string(),
+            };
+            let what = format!("fsfreeze: {}: {doing} failed: {said}", target.mount);
+            io::Error::new(error.kind(), what)
+        })
+    }
+}
+
+impl Freezes for Process {
+    fn freeze(&self, target: &FileTarget) -> io::Result<()> {
+        let mounted = self.mounted(target)?;
+        if self.machine.planted.fsfreeze_idles() {
+            return Ok(());
+        }
+        let frozen = mounted.freeze(&self.machine.freezer);
+        Self::told("freeze", target, frozen)?;
+        self.machine.planted.froze();
+        Ok(())
+    }
+
+    fn thaw(&self, target: &FileTarget) -> io::Result<()> {
+        let mounted = self.mounted(target)?;
+        if self.machine.planted.fsfreeze_idles() {
+            return Ok(());
+        }
+        let thawed = mounted.thaw(&self.machine.freezer);
+        Self::told("unfreeze", target, thawed)?;
+        self.machine.planted.thawed();
+        Ok(())
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Boot<'a> {
     pub root: Root<'a>,
     /// Whether the QEMU guest agent runs.
     pub agent: bool,
+    /// Whether it runs hooks around a freeze.
+    pub hooks: bool,
     /// Whether sshd runs.
     pub sshd: bool,
 }
@@ -71,6 +73,7 @@ impl Default for Boot<'_> {
         Self {
             root: Root::Memory,
             agent: true,
+            hooks: true,
             sshd: true,
         }
     }
@@ -123,7 +126,11 @@ pub fn cmdline(boot: &Boot<'_>) -> Result<String, Unfit> {
             words.push("virtproof.init=systemd systemd.show_status=no".into());
         }
     }
-    for (runs, name) in [(boot.agent, "agent"), (boot.sshd, "sshd")] {
+    for (runs, name) in [
+        (boot.agent, "agent"),
+        (boot.hooks, "hooks"),
+        (boot.sshd, "sshd"),
+    ] {
         if !runs {
             words.push(format!("virtproof.{name}=off"));
         }
@@ -156,12 +163,13 @@ mod tests {
         let boot = Boot {
             root,
             agent: false,
+            hooks: false,
             sshd: false,
         };
         assert_eq!(
             told(&boot),
             "virtproof.root=root-disk-of-a-long- virtproof.install virtproof.init=systemd \
-             virtproof.agent=off virtproof.sshd=off"
+             virtproof.agent=off virtproof.hooks=off virtproof.sshd=off"
         );
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::seed::SeedDisk;
 use crate::lab::guest::cloudinit::{self, Seed};
 use crate::lab::guest::image::{self as volume, Os};
-use crate::lab::guest::{ErrorPolicy, Root, Spec};
+use crate::lab::guest::{ErrorPolicy, GuestDisk, Root, Spec};
 use crate::lab::qemu::hypervisor::{Hypervisor, LaunchError};
 use crate::lab::qemu::image::seed::{self, SeedUser, seed_tar};
 use crate::lab::qemu::image::{self, Boot, cmdline};
@@ -75,6 +75,7 @@ impl Blueprint {
         let boot = Boot {
             root,
             agent: os.as_ref().is_some_and(|os| os.agent) && !spec.planted.agent_missing(),
+            hooks: !spec.planted.agent_hookless(),
             sshd: true,
         };
         let image = hypervisor.image();
@@ -148,21 +149,26 @@ fn slots(spec: &Spec) -> Vec<Slot> {
         });
     }
     for (n, disk) in spec.disks.iter().enumerate() {
-        let errors = match disk.errors {
-            ErrorPolicy::Stop => OnError::Stop,
-            ErrorPolicy::Report => OnError::Report,
-            ErrorPolicy::Ignore => OnError::Ignore,
-        };
-        slots.push(Slot {
-            volume: disk.volume.clone(),
-            drive: drive(&format!("data{n}"), &disk.serial, disk.read_only, errors),
-        });
+        slots.push(data(&format!("data{n}"), disk));
     }
     slots.push(Slot {
         volume: String::new(),
         drive: drive("seed", seed::SERIAL, true, OnError::Report),
     });
     slots
+}
+
+/// The slot of a data disk.
+pub(super) fn data(name: &str, disk: &GuestDisk) -> Slot {
+    let errors = match disk.errors {
+        ErrorPolicy::Stop => OnError::Stop,
+        ErrorPolicy::Report => OnError::Report,
+        ErrorPolicy::Ignore => OnError::Ignore,
+    };
+    Slot {
+        volume: disk.volume.clone(),
+        drive: drive(name, &disk.serial, disk.read_only, errors),
+    }
 }
 
 fn drive(name: &str, serial: &str, read_only: bool, errors: OnError) -> Drive {

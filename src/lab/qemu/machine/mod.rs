@@ -6,6 +6,7 @@
 
 mod agent;
 mod blueprint;
+mod disks;
 mod life;
 mod report;
 mod seed;
@@ -27,7 +28,7 @@ use super::hypervisor::{Hypervisor, LaunchError};
 use super::net::{Link, Segment};
 use crate::lab::guest::{Dial, Request, Root, Spec};
 use agent::Freeze;
-use blueprint::Blueprint;
+use blueprint::{Blueprint, Slot};
 pub(in crate::lab) use life::Devices;
 use life::Life;
 pub use report::{AgentReport, FileSystem};
@@ -56,6 +57,8 @@ enum Stage {
 pub struct Machine {
     hypervisor: Arc<Hypervisor>,
     blueprint: Blueprint,
+    /// Disks that came later.
+    late: Mutex<Vec<Slot>>,
     striker: Arc<Striker>,
     network: Segment,
     /// The QEMU that carries it now.
@@ -102,7 +105,7 @@ impl Machine {
         let devices = striker.watch(&devices(spec), spec.root_volume.as_deref());
         let life = Life::start(
             hypervisor.host(),
-            &blueprint,
+            (&blueprint, &blueprint.slots),
             &devices,
             None,
             network.socket(),
@@ -113,6 +116,7 @@ impl Machine {
         let machine = Arc::new(Self {
             hypervisor: Arc::clone(hypervisor),
             blueprint,
+            late: Mutex::default(),
             striker,
             network,
             life: Mutex::new(Arc::new(life)),

@@ -91,7 +91,7 @@ impl Machine {
         let source = self.life();
         let target = Life::start(
             self.hypervisor.host(),
-            &self.blueprint,
+            (&self.blueprint, &self.slots()),
             devices,
             Some(&source),
             self.network.socket(),

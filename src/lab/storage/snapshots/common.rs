@@ -87,6 +87,8 @@ fn step(s: &Storage, snapshot: &Arc<Value>) -> Result<After, ApiError> {
     }
     match content {
         Some(content) => tell(s, &snapshot, &content),
+        // What is cut with a group is shown by the group's controller.
+        None if super::group::is_member(&snapshot) => Ok(After::Done),
         // What failed for good is not tried again by itself.
         None if again(super::error(&snapshot)) => request(s, &snapshot),
         None => Ok(After::Done),
@@ -107,10 +109,13 @@ fn fail(s: &Storage, snapshot: &Value, reason: &str, message: &str) -> Result<Af
 /// The content of a snapshot: the one that it names, or the one made for it.
 fn content(s: &Storage, snapshot: &Value) -> Option<Arc<Value>> {
     let given = meta::text(snapshot, "/spec/source/volumeSnapshotContentName");
-    let name = if given.is_empty() {
-        format!("snapcontent-{}", meta::uid(snapshot))
-    } else {
+    let bound = meta::text(snapshot, "/status/boundVolumeSnapshotContentName");
+    let name = if !given.is_empty() {
         given.to_owned()
+    } else if super::group::is_member(snapshot) {
+        bound.to_owned()
+    } else {
+        format!("snapcontent-{}", meta::uid(snapshot))
     };
     s.store.get(CONTENTS, "", &name)
 }

@@ -1,8 +1,9 @@
 //! VolumeSnapshots as external-snapshotter serves them: the common controller, which binds a
 //! snapshot to a content object and tells its status on, and the sidecar beside the CSI driver,
-//! which takes and deletes the snapshot on the array. Group snapshots are not served.
+//! which takes and deletes the snapshot on the array; and group snapshots, cut at one instant.
 
 mod common;
+pub(super) mod group;
 mod restore;
 mod sidecar;
 
@@ -36,10 +37,11 @@ const BEING_DELETED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being
 /// Annotation of a content object: the driver was asked and has not answered finally.
 const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
 
-/// Starts both controllers of a site.
+/// Starts the controllers of a site.
 pub(super) fn run(storage: &Storage, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(common::run(storage.clone(), stop.clone()));
     tasks.spawn(sidecar::run(storage.clone(), stop.clone()));
+    tasks.spawn(group::run(storage.clone(), stop.clone()));
 }
 
 /// Whether a snapshot or content can be restored.

@@ -61,7 +61,12 @@ fn step(s: &Storage, calls: &Calls, content: &Arc<Value>) -> Result<After, ApiEr
     if ready(content) {
         return Ok(After::Done);
     }
-    let given = meta::text(content, "/spec/source/snapshotHandle");
+    let in_group = !meta::text(content, "/status/volumeGroupSnapshotHandle").is_empty();
+    let given = if in_group {
+        meta::text(content, "/status/snapshotHandle")
+    } else {
+        meta::text(content, "/spec/source/snapshotHandle")
+    };
     if given.is_empty() {
         return create(s, calls, content);
     }
@@ -145,7 +150,11 @@ fn answered(s: &Storage, content: &Value, told: Outcome<Snapshot>) -> Result<Aft
         Ok(snapshot) => {
             let ready = snapshot.ready;
             s.store.modify(CONTENTS, "", name, Part::Status, |c| {
+                let of = c.pointer("/status/volumeGroupSnapshotHandle").cloned();
                 c["status"] = status(&snapshot);
+                if let Some(of) = of {
+                    c["status"]["volumeGroupSnapshotHandle"] = of;
+                }
             })?;
             if ready {
                 After::Done

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{Lab, NS};
 use crate::history::event::Site::{Primary, Secondary};
-use crate::lab::api::meta;
-use crate::lab::storage::{CLAIMS, PODS, VOLUMES};
+use crate::lab::api::{Part, meta};
+use crate::lab::storage::{CLAIMS, PODS, STORAGE_CLASSES, VOLUMES};
 use crate::lab::world;
 
 fn pod(claim: &str) -> Value {
@@ -226,4 +226,73 @@ async fn without_power_a_site_does_nothing() {
     assert_eq!(claim.pointer("/status/phase"), None);
     lab.array.power_on(Secondary);
     lab.bound(Secondary, "data").await;
+}
+
+/// Asks for another size of a bound claim, as the admission chain would let it through.
+fn ask(lab: &Lab, name: &str, size: &str) {
+    let asked = lab.store(Primary).modify(CLAIMS, NS, name, Part::Any, |c| {
+        c["spec"]["resources"]["requests"]["storage"] = json!(size);
+    });
+    asked.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_grows_image_first_and_says_so_last() {
+    let lab = Lab::start();
+    lab.claim(Primary, "data", &json!({}));
+    let (claim, volume) = lab.bound(Primary, "data").await;
+    let handle = meta::text(&volume, "/spec/csi/volumeHandle").to_owned();
+    ask(&lab, "data", "2Gi");
+    let conditions = |c: &Value| c["status"]["conditions"].clone();
+    let begun = lab.until(Primary, CLAIMS, "data", |c| conditions(c).is_array());
+    let begun = begun.await;
+    assert_eq!(conditions(&begun)[0]["type"], "Resizing");
+    assert_eq!(
+        begun["status"]["capacity"], claim["status"]["capacity"],
+        "it lags"
+    );
+    let grown = lab.until(Primary, CLAIMS, "data", |c| {
+        c["status"]["capacity"]["storage"] == "2Gi"
+    });
+    assert_eq!(conditions(&*grown.await), Value::Null);
+    assert_eq!(lab.array.size(Primary, &handle), Ok(2 << 30));
+    let volume = lab
+        .store(Primary)
+        .get(VOLUMES, "", meta::name(&volume))
+        .unwrap();
+    assert_eq!(volume["spec"]["capacity"]["storage"], "2Gi");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_system_grows_once_a_pod_uses_its_volume() {
+    let lab = Lab::start();
+    lab.claim(Primary, "data", &json!({"volumeMode": "Filesystem"}));
+    lab.bound(Primary, "data").await;
+    ask(&lab, "data", "2Gi");
+    let waits = |c: &Value| c["status"]["conditions"][0]["type"] == "FileSystemResizePending";
+    lab.until(Primary, CLAIMS, "data", waits).await;
+    lab.pass(60).await;
+    let still = lab.store(Primary).get(CLAIMS, NS, "data").unwrap();
+    assert!(waits(&still) && still["status"]["capacity"]["storage"] == "1Gi");
+    lab.store(Primary).create(PODS, pod("data")).unwrap();
+    let grown = |c: &Value| c["status"]["capacity"]["storage"] == "2Gi";
+    let grown = lab.until(Primary, CLAIMS, "data", grown).await;
+    assert!(grown["status"]["conditions"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_class_lets_none_grow_stays() {
+    let lab = Lab::start();
+    lab.store(Primary)
+        .modify(STORAGE_CLASSES, "", world::CLASS_BLOCK, Part::Any, |c| {
+            c["allowVolumeExpansion"] = json!(false);
+        })
+        .unwrap();
+    lab.claim(Primary, "data", &json!({}));
+    lab.bound(Primary, "data").await;
+    ask(&lab, "data", "2Gi");
+    lab.pass(600).await;
+    let claim = lab.store(Primary).get(CLAIMS, NS, "data").unwrap();
+    assert_eq!(claim["status"]["capacity"]["storage"], "1Gi");
+    assert!(claim["status"]["conditions"].is_null());
 }

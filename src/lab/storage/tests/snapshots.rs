@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::{Lab, NS};
 use crate::history::event::Site::Primary;
-use crate::lab::api::{DeleteOptions, meta};
+use crate::lab::api::{DeleteOptions, Part, meta};
 use crate::lab::faults::Fault;
 use crate::lab::storage::CLAIMS;
+use crate::lab::storage::snapshots::group::{GROUP_CONTENTS, GROUPS};
 use crate::lab::storage::snapshots::{CLASSES, CONTENTS, SNAPSHOTS};
 use crate::lab::world;
 
@@ -247,4 +248,84 @@ async fn a_planted_fault_leaves_a_snapshot_unready_without_an_error() {
         .delete(CLAIMS, NS, "data", &options)
         .unwrap();
     lab.gone(Primary, CLAIMS, "data").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_cut_at_one_instant_shown_by_members_and_taken_away_whole() {
+    let lab = Lab::start();
+    for (name, byte) in [("a", 1), ("b", 2)] {
+        lab.claim(Primary, name, &json!({}));
+        let store = lab.store(Primary);
+        let labelled = store.modify(CLAIMS, NS, name, Part::Object, |claim| {
+            claim["metadata"]["labels"]["app"] = json!("vm");
+        });
+        labelled.unwrap();
+        lab.overwrite(name, byte).await;
+    }
+    lab.filled("other", 3).await;
+    let group = |name: &str, app: &str| {
+        let source = json!({"selector": {"matchLabels": {"app": app}}});
+        let object =
+            json!({"metadata": {"name": name, "namespace": NS}, "spec": {"source": source}});
+        lab.store(Primary).create(GROUPS, object).unwrap();
+    };
+    group("g", "vm");
+    let ready = |o: &Value| o.pointer("/status/readyToUse") == Some(&json!(true));
+    let found = lab.until(Primary, GROUPS, "g", ready).await;
+    for name in ["a", "b"] {
+        lab.overwrite(name, 9).await;
+    }
+    assert_eq!(
+        found["spec"]["volumeGroupSnapshotClassName"],
+        world::GROUP_SNAPSHOT_CLASS
+    );
+    let content = meta::text(&found, "/status/boundVolumeGroupSnapshotContentName").to_owned();
+    let content = lab
+        .store(Primary)
+        .get(GROUP_CONTENTS, "", &content)
+        .unwrap();
+    let infos = content["status"]["volumeSnapshotInfoList"]
+        .as_array()
+        .unwrap();
+    let times: Vec<_> = infos.iter().map(|info| &info["creationTime"]).collect();
+    assert!(times.len() == 2 && times[0] == times[1], "{times:?}");
+    let members = lab.store(Primary).list(SNAPSHOTS, Some(NS));
+    assert_eq!(
+        members.len(),
+        2,
+        "one for each claim that the selector finds"
+    );
+    for (number, member) in members.iter().enumerate() {
+        let name = meta::name(member).to_owned();
+        let member = lab.ready(&name).await;
+        assert_eq!(member["status"]["volumeGroupSnapshotName"], "g");
+        assert_eq!(
+            member["metadata"]["ownerReferences"][0]["uid"],
+            meta::uid(&found)
+        );
+        let claim = meta::text(&member, "/spec/source/persistentVolumeClaimName");
+        let copy = format!("copy-{number}");
+        lab.claim(Primary, &copy, &from(&name, "1Gi"));
+        assert_eq!(
+            lab.first_byte(&copy).await,
+            if claim == "a" { 1 } else { 2 }
+        );
+    }
+    assert_eq!(lab.store(Primary).list(CONTENTS, None).len(), 2);
+    let options = DeleteOptions::default();
+    lab.store(Primary)
+        .delete(GROUPS, NS, "g", &options)
+        .unwrap();
+    lab.gone(Primary, GROUPS, "g").await;
+    for resource in [SNAPSHOTS, CONTENTS, GROUP_CONTENTS] {
+        assert!(
+            lab.store(Primary).list(resource, None).is_empty(),
+            "{resource}"
+        );
+    }
+    group("none", "absent");
+    let error = |o: &Value| o.pointer("/status/error").is_some();
+    let failed = lab.until(Primary, GROUPS, "none", error).await;
+    let said = meta::text(&failed, "/status/error/message");
+    assert!(said.ends_with("not applied to any PVC"), "{said}");
 }

@@ -78,8 +78,11 @@ pub trait Guest: Send + Sync {
     /// Gives it a further disk. The error says why it did not get it.
     fn plug(&self, disk: GuestDisk) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Takes the disk of a volume away.
-    fn unplug(&self, volume: String) -> BoxFuture<'_, ()>;
+    /// Tells it that the disk of a volume has so many bytes by now. The error says why it was not told.
+    fn resize(&self, volume: String, bytes: u64) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Takes the disk of a volume away. The error says why the guest has it still.
+    fn unplug(&self, volume: String) -> BoxFuture<'_, Result<(), String>>;
 
     /// The machine, if it is real: only such a one is moved by its hypervisor.
     fn real(&self) -> Option<&Arc<Machine>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use tokio::io::DuplexStream;
 
 use super::{AgentReport, Guest};
@@ -83,13 +83,16 @@ impl Guest for Arc<Machine> {
         self.as_ref().expire(freeze).boxed()
     }
 
-    fn plug(&self, _: GuestDisk) -> BoxFuture<'_, Result<(), String>> {
-        let why = "this lab plugs disks into simulated guests only";
-        ready(Err(why.to_owned())).boxed()
+    fn plug(&self, disk: GuestDisk) -> BoxFuture<'_, Result<(), String>> {
+        self.as_ref().plug(disk).boxed()
     }
 
-    fn unplug(&self, _: String) -> BoxFuture<'_, ()> {
-        ready(()).boxed()
+    fn resize(&self, volume: String, bytes: u64) -> BoxFuture<'_, Result<(), String>> {
+        async move { self.as_ref().resize(&volume, bytes).await }.boxed()
+    }
+
+    fn unplug(&self, volume: String) -> BoxFuture<'_, Result<(), String>> {
+        async move { self.as_ref().unplug(&volume).await }.boxed()
     }
 
     fn real(&self) -> Option<&Self> {

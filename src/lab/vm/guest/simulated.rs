@@ -111,9 +111,13 @@ impl Guest for Arc<Simulated> {
         ready(self.as_ref().plug(&disk)).boxed()
     }
 
-    fn unplug(&self, volume: String) -> BoxFuture<'_, ()> {
+    fn resize(&self, volume: String, _: u64) -> BoxFuture<'_, Result<(), String>> {
+        ready(self.as_ref().resized(&volume)).boxed()
+    }
+
+    fn unplug(&self, volume: String) -> BoxFuture<'_, Result<(), String>> {
         self.as_ref().unplug(&volume);
-        ready(()).boxed()
+        ready(Ok(())).boxed()
     }
 
     fn expire(&self, freeze: u64) -> BoxFuture<'_, bool> {

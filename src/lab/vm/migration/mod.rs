@@ -18,7 +18,7 @@ use super::machine::observed;
 use super::mismove;
 use super::site::{Ctx, Key, Work, key, settle};
 use super::vmi;
-use super::{launcher, real};
+use super::{launcher, real, storage_move};
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 use crate::lab::faults::Fault;
 pub(super) use evacuation::evacuate;
@@ -166,13 +166,22 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
     let guest = domain.guest();
     match guest.as_ref().and_then(|guest| guest.real()) {
         None => {
-            if let Some(time) = copying(ctx, &terms) {
+            let time = copying(ctx, &terms);
+            let disks = time.unwrap_or_else(|| Duration::from_secs(terms.limit()));
+            let begun = storage_move::begin(ctx, &vmi, &domain, &place.node, attached, disks);
+            if let Err(why) = begun {
+                ctx.push(Work::MigrationFailed(job, Broken::Lost(why)));
+            } else if let Some(time) = time {
                 mismove::end_later(ctx, &domain, time, Work::Migrated(job));
             } else {
                 let limit = terms.limit();
                 let overdue = Work::MigrationFailed(job, Broken::Overdue(limit));
                 ctx.after(Duration::from_secs(limit), overdue);
             }
+        }
+        Some(_) if storage_move::copies(&vmi) => {
+            let why = "this lab copies the disks of simulated guests only".to_owned();
+            ctx.push(Work::MigrationFailed(job, Broken::Lost(why)));
         }
         Some(machine) => {
             let (machine, node) = (Arc::clone(machine), place.node.clone());
@@ -211,6 +220,9 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
         // The guest stays, and what failed is called a success.
         drop_target(ctx, &job);
     } else {
+        if let Err(broken) = storage_move::pivot(ctx, &domain) {
+            return broke(ctx, &(namespace.clone(), name.clone()), &broken);
+        }
         let Some(from) = land(ctx, &vmi, &domain)? else {
             return fail(ctx, &job, "Target pod is down");
         };
@@ -223,6 +235,7 @@ pub(super) fn finish(ctx: &Ctx, (namespace, name): &Key) -> Result<(), ApiError>
         state["endTimestamp"] = json!(meta::now());
         state["completed"] = json!(true);
     })?;
+    storage_move::moved(ctx, &vmi)?;
     step(ctx, &job, "Succeeded")
 }
 
@@ -274,6 +287,12 @@ fn fail(ctx: &Ctx, job: &Value, why: &str) -> Result<(), ApiError> {
 }
 
 fn drop_target(ctx: &Ctx, job: &Value) {
+    let vmi = meta::text(job, "/spec/vmiName");
+    let vmi = ctx.store.get(VMI, meta::namespace(job), vmi);
+    let vmi = vmi.filter(|vmi| handed_off(job, vmi));
+    if let Some(domain) = vmi.and_then(|vmi| ctx.domain(meta::uid(&vmi))) {
+        storage_move::abandon(ctx, &domain);
+    }
     for pod in target_pods(ctx, job) {
         delete_now(ctx, &pod);
     }
@@ -313,6 +332,9 @@ fn let_go(ctx: &Ctx, job: &Value, vmi: Option<&Value>) {
             meta::remove_finalizer(job, MIGRATION_FINALIZER);
         });
     settle("letting a migration go", gone);
+    // One that moved disks may have to be tried again.
+    let vmi_name = meta::text(job, "/spec/vmiName").to_owned();
+    ctx.push(Work::Vmi((namespace.clone(), vmi_name)));
     let all = ctx.store.list(VMIM, Some(&namespace));
     let of_vmi = meta::text(job, "/spec/vmiName");
     let mut over: Vec<_> = all

@@ -1,6 +1,7 @@
 mod exec;
 mod migrations;
 mod snapshots;
+mod storage_move;
 mod strikes;
 
 use std::time::Duration;

@@ -46,6 +46,12 @@ fn program(dir: PathBuf, command: &str, mut io: Io) -> BoxFuture<'static, End> {
             Request::Scan => process.arg("scan"),
             Request::Look => process.arg("look"),
             Request::Check => process.arg("check"),
+            Request::Freeze { timer_ms } => process
+                .arg("freeze")
+                .arg(dir.join("freeze.sock"))
+                .arg(timer_ms.to_string()),
+            Request::Frozen => process.arg("frozen").arg(dir.join("freeze.sock")),
+            Request::Thaw => process.arg("thaw").arg(dir.join("freeze.sock")),
             Request::Reach => process.arg("reach"),
             Request::Echo => process.arg("echo"),
         };

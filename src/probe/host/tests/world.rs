@@ -160,7 +160,11 @@ fn program(guest: Arc<Guest>, command: &str, mut io: Io) -> BoxFuture<'static, E
             Request::Info => guest.info(),
             Request::Start { .. } => guest.start(&text),
             // Nothing on this bench is a file volume.
-            Request::Look | Request::Check => Ok(String::new()),
+            Request::Look
+            | Request::Check
+            | Request::Freeze { .. }
+            | Request::Frozen
+            | Request::Thaw => Ok(String::new()),
             Request::Reach => crate::probe::reach::report(&text, |host, _| match host {
                 "near" => Ok(()),
                 _ => Err(std::io::ErrorKind::TimedOut.into()),

@@ -83,7 +83,7 @@ fn mount_as(device: &Path, target: &FileTarget, access: Access) -> Result<(), Op
 fn arguments(kind: Kind, access: Access) -> Vec<&'static str> {
     let options = match access {
         Access::Read => tools(kind).read,
-        Access::Write => tools(kind).write,
+        Access::Write | Access::Beside => tools(kind).write,
     };
     [&["mount", "-t", kind.name()], options].concat()
 }
@@ -113,6 +113,33 @@ pub(super) fn check(
     };
     let well = output.status.code().and_then(tools.verdict);
     Ok((well, format!("{}: {}", tools.check[0], said(&output))))
+}
+
+/// Has `fsfreeze` freeze or thaw the file system of a file volume. It takes any folder and acts on the
+/// file system that this lies on, which would be the root's where nothing is mounted.
+pub(super) fn fsfreeze(flag: &str, device: &Path, target: &FileTarget) -> io::Result<()> {
+    let at = target.mount.as_str();
+    if !is_mounted(device, at).map_err(io::Error::other)? {
+        let what = format!("{} is not mounted at {at}", device.display());
+        return Err(io::Error::new(ErrorKind::NotFound, what));
+    }
+    let output = output(&["fsfreeze", flag], &[at])?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = said(&output);
+    Err(io::Error::new(refusal(&said), format!("fsfreeze: {said}")))
+}
+
+/// What the kernel answered, by the words of the C library for it.
+fn refusal(said: &str) -> ErrorKind {
+    if said.contains("busy") {
+        ErrorKind::ResourceBusy
+    } else if said.contains("Invalid argument") {
+        ErrorKind::InvalidInput
+    } else {
+        ErrorKind::Other
+    }
 }
 
 /// The end of what a tool said, on both of its streams, or how it ended if it said nothing.
@@ -177,7 +204,8 @@ pub(super) fn make_ledger(path: &Path, size: u64) -> io::Result<()> {
 fn output(words: &[&str], more: &[&str]) -> io::Result<Output> {
     let (tool, arguments) = words.split_first().ok_or(ErrorKind::InvalidInput)?;
     let mut command = Command::new(tool);
-    command.args(arguments).args(more).env("PATH", PATH);
+    command.args(arguments).args(more);
+    command.env("PATH", PATH).env("LC_ALL", "C");
     command.output()
 }
 
@@ -228,6 +256,27 @@ mod tests {
             words(Kind::Xfs, Access::Read),
             "mount -t xfs -o ro,norecovery,nouuid"
         );
+    }
+
+    #[test]
+    fn what_fsfreeze_says_is_known_by_its_words() {
+        let said = |text| refusal(&format!("exit status: 1: fsfreeze: /m: {text}"));
+        let (busy, not) = (ErrorKind::ResourceBusy, ErrorKind::InvalidInput);
+        assert_eq!(said("freeze failed: Device or resource busy"), busy);
+        assert_eq!(said("unfreeze failed: Invalid argument"), not);
+        let other = said("freeze failed: Operation not permitted");
+        assert_eq!(other, ErrorKind::Other);
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_never_frozen() {
+        let target = FileTarget {
+            on: super::super::super::config::Locator::Path("/dev/none".into()),
+            mount: "/run/virtproof-is-not-mounted".into(),
+            kind: Kind::Ext4,
+        };
+        let refused = fsfreeze("--freeze", Path::new("/dev/none"), &target);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

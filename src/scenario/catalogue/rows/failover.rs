@@ -22,8 +22,8 @@ pub(super) const ROWS: &[Spec] = &[
             Step::Heal,
         ],
         checks: &[
-            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "O1", "O2", "O3",
-            "O4", "O6", "G1",
+            "D2", "D3", "D4", "D5", "D6", "D7", "R1", "R2", "T1", "T2", "S1", "A5", "O1", "O2",
+            "O3", "O4", "O6", "G1",
         ],
         zero_loss: false,
         sources: &[

@@ -11,6 +11,7 @@ mod migrate;
 mod recipe;
 mod relocate;
 mod snapshot;
+mod storage;
 
 /// All rows by family, in the order in which a reader should meet them.
 pub(super) const ALL: &[&[Spec]] = &[
@@ -21,6 +22,7 @@ pub(super) const ALL: &[&[Spec]] = &[
     migrate::ROWS,
     recipe::ROWS,
     hotplug::ROWS,
+    storage::ROWS,
     snapshot::ROWS,
     clone::ROWS,
 ];

@@ -59,6 +59,31 @@ pub(super) const ROWS: &[Spec] = &[
         ],
     },
     Spec {
+        kind: Kind::SnapshotDiskGroup,
+        id: "snapshot.multi-disk-group",
+        purpose: "a group snapshot of a VM with several disks under load is one point that the guest was in",
+        needs: &[Need::GroupSnapshots],
+        steps: &[
+            Step::Provision,
+            Step::Seed,
+            Step::Load,
+            Step::SnapshotGroup,
+            Step::ReadCut,
+            Step::Quiesce,
+            Step::Restart,
+            Step::ReadBack,
+            Step::Heal,
+        ],
+        checks: &[
+            "D1", "D2", "D3", "D4", "D5", "D6", "D7", "C1", "C3", "O1", "O4", "G1",
+        ],
+        zero_loss: true,
+        sources: &[
+            "external-snapshotter: VolumeGroupSnapshot, which says of the cut only when it was taken",
+            "Ceph CSI e2e: volume group snapshots, which compare no volume with another",
+        ],
+    },
+    Spec {
         kind: Kind::SnapshotChain,
         id: "snapshot.chain",
         purpose: "a restore, a clone of what was restored and a snapshot of the clone are each the point that they were taken at",

@@ -6,6 +6,7 @@ mod arrive;
 mod drain;
 mod follow;
 mod mass;
+mod storage;
 mod watch;
 
 use anyhow::{Context as _, bail};
@@ -27,6 +28,7 @@ pub(super) use abort::abort;
 pub(super) use arrive::stranger;
 pub(in crate::scenario) use drain::drain;
 pub(in crate::scenario) use mass::mass;
+pub(super) use storage::move_storage;
 
 /// So many syncs must cross while a VM goes from node to node.
 const SYNCS: usize = 3;
@@ -187,7 +189,7 @@ async fn ended(
     arrive::arrived(world, member, prober)
         .await
         .context("the guest after its move")?;
-    let disk = member.plugged.as_deref();
+    let disk = member.part.as_deref();
     match disk.and_then(|disk| Some((disk, disk.loader.as_ref()?))) {
         Some((disk, prober)) => arrive::arrived(world, disk, prober)
             .await

@@ -6,6 +6,7 @@ use crate::lab::api::errors::Cause;
 use crate::lab::api::meta;
 use crate::lab::api::registry::Kind;
 use crate::lab::api::server::names;
+use crate::lab::storage::quantity;
 
 fn forbidden(field: &str, why: &str) -> Cause {
     Cause::new("FieldValueForbidden", field, format!("Forbidden: {why}"))
@@ -171,10 +172,13 @@ fn claim(claim: &Value, old: Option<&Value>) -> Vec<Cause> {
     };
     let frozen = |spec: &Value| {
         let mut spec = spec.clone();
+        let bound = meta::text(old, "/status/phase") == "Bound";
+        let requests = spec.pointer_mut("/resources/requests");
+        if let Some(requests) = requests.and_then(Value::as_object_mut).filter(|_| bound) {
+            requests.shift_remove("storage");
+        }
         if let Some(fields) = spec.as_object_mut() {
-            for field in ["resources", "volumeAttributesClassName"] {
-                fields.shift_remove(field);
-            }
+            fields.shift_remove("volumeAttributesClassName");
             if old.pointer("/spec/volumeName").is_none() {
                 // The binder names the volume, and defaults the class, once.
                 fields.shift_remove("volumeName");
@@ -185,13 +189,24 @@ fn claim(claim: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
         spec
     };
-    if frozen(spec) == frozen(&old["spec"]) {
-        return Vec::new();
+    let mut causes = Vec::new();
+    if frozen(spec) != frozen(&old["spec"]) {
+        causes.push(forbidden(
+            "spec",
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        ));
     }
-    vec![forbidden(
-        "spec",
-        "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
-    )]
+    let size = |object: &Value, at: &str| quantity::bytes(meta::text(object, at));
+    let asked = |claim: &Value| size(claim, "/spec/resources/requests/storage");
+    // One that never came true may be taken back, down to what the claim has.
+    let has = size(old, "/status/capacity/storage");
+    if asked(claim) < asked(old) && asked(claim) <= has {
+        causes.push(forbidden(
+            "spec.resources.requests.storage",
+            "field can not be less than status.capacity",
+        ));
+    }
+    causes
 }
 
 fn lease(lease: &Value) -> Vec<Cause> {
@@ -252,4 +267,40 @@ fn class(class: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
     }
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(phase: &str, asked: &str, has: &str) -> Value {
+        json!({
+            "spec": {
+                "accessModes": ["ReadWriteMany"],
+                "resources": {"requests": {"storage": asked}, "limits": {"storage": "9Gi"}},
+            },
+            "status": {"phase": phase, "capacity": {"storage": has}},
+        })
+    }
+
+    #[test]
+    fn a_bound_claim_may_ask_for_more_and_never_for_less_than_it_has() {
+        let key = "persistentvolumeclaims";
+        let fields = |new: &Value, old: &Value| -> Vec<String> {
+            let causes = check(key, new, Some(old)).into_iter();
+            causes.map(|cause| cause.field.clone()).collect()
+        };
+        let bound = of("Bound", "3Gi", "2Gi");
+        assert!(fields(&of("Bound", "4Gi", "2Gi"), &bound).is_empty());
+        assert!(fields(&of("Bound", "2500Mi", "2Gi"), &bound).is_empty());
+        for less in ["2Gi", "1Gi"] {
+            let field = "spec.resources.requests.storage";
+            assert_eq!(fields(&of("Bound", less, "2Gi"), &bound), [field]);
+        }
+        let pending = of("Pending", "3Gi", "");
+        assert_eq!(fields(&of("Pending", "4Gi", ""), &pending), ["spec"]);
+        let mut other = of("Bound", "3Gi", "2Gi");
+        other["spec"]["resources"]["limits"]["storage"] = json!("8Gi");
+        assert_eq!(fields(&other, &bound), ["spec"]);
+    }
 }

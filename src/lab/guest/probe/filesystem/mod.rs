@@ -164,6 +164,8 @@ pub(in crate::lab::guest) struct Mounted {
     journal: Option<Journal>,
     unmounted: AtomicBool,
     planted: Planted,
+    /// What `fsfreeze` holds of it: the kernel's own account, of which the agent knows nothing.
+    held: Freezer,
 }
 
 impl Mounted {
@@ -190,12 +192,57 @@ impl Mounted {
             journal: planted.journals().then(Journal::default),
             unmounted: AtomicBool::new(false),
             planted,
+            held: Freezer::default(),
         }))
+    }
+
+    /// As `FIFREEZE`: it is busy if it is frozen already, whoever froze it. Blocks for writes that are
+    /// under way.
+    pub(super) fn freeze(&self, agent: &Freezer) -> io::Result<()> {
+        if agent.frozen() || self.held.freeze()?.is_none() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        self.still().inspect_err(|_| {
+            self.held.thaw();
+        })
+    }
+
+    /// As `FITHAW`, of what `fsfreeze` froze or the agent: it is invalid for what is not frozen.
+    pub(super) fn thaw(&self, agent: &Freezer) -> io::Result<()> {
+        if !self.held.frozen() {
+            // The agent's hold is one over all file systems; one of them cannot be taken out of it.
+            return Err(if agent.frozen() {
+                io::ErrorKind::Unsupported.into()
+            } else {
+                io::ErrorKind::InvalidInput.into()
+            });
+        }
+        self.moves()?;
+        self.held.thaw();
+        Ok(())
+    }
+
+    /// Writes everything to its place for a freeze.
+    fn still(&self) -> io::Result<()> {
+        if self.planted.freezes_unclean() {
+            return Ok(());
+        }
+        self.rest(State::Frozen)
+    }
+
+    /// Says that it takes writes again.
+    fn moves(&self) -> io::Result<()> {
+        let active = self.active();
+        if *active {
+            return Ok(());
+        }
+        mark(self.kind, self.disk.as_ref(), State::Mounted)
     }
 
     /// Unmounts it in order, once. A device that is gone is left as it is.
     pub(in crate::lab::guest) fn unmount(&self) -> io::Result<()> {
-        if self.unmounted.swap(true, Ordering::AcqRel) {
+        // A frozen one is left as it is: it was flushed.
+        if self.held.frozen() || self.unmounted.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.rest(State::Clean)
@@ -229,19 +276,22 @@ impl Mounted {
 }
 
 impl Mount for Mounted {
+    /// For the agent a file system that is frozen already is no error.
     fn quiesce(&self) -> io::Result<()> {
-        if self.planted.freezes_unclean() {
+        if self.held.frozen() {
             return Ok(());
         }
-        self.rest(State::Frozen)
+        self.still()
     }
 
+    /// The agent thaws until there is nothing left to thaw, whoever froze it.
     fn resume(&self) -> io::Result<()> {
-        let active = self.active();
-        if *active {
-            return Ok(());
-        }
-        mark(self.kind, self.disk.as_ref(), State::Mounted)
+        self.held.thaw();
+        self.moves()
+    }
+
+    fn lose_power(&self) {
+        self.held.power_off();
     }
 }
 
@@ -288,10 +338,11 @@ impl File {
         if mounted.planted.freezes() {
             freezer.freeze()?;
         }
+        let held = mounted.held.enter();
         let under_way = freezer.enter();
         mounted.touch()?;
         let written = write(mounted);
-        drop(under_way);
+        drop((under_way, held));
         written
     }
 }

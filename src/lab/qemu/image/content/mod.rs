@@ -104,7 +104,10 @@ const BASE: &[Pick] = &[
         ],
     ),
     pick("mount", &["usr/bin/mount", "usr/bin/umount"]),
-    pick("qemu-guest-agent", &["usr/sbin/qemu-ga"]),
+    pick(
+        "qemu-guest-agent",
+        &["usr/sbin/qemu-ga", "etc/qemu/fsfreeze-hook"],
+    ),
 ];
 
 const SQLITE: &[Pick] = &[pick("sqlite3", &["usr/bin/sqlite3"])];
@@ -286,8 +289,9 @@ pub(super) const OWN: &[Own] = &[
 ];
 
 /// Folders with permissions of their own, or that nothing is in yet.
-pub(super) const FOLDERS: [(&str, u32); 15] = [
+pub(super) const FOLDERS: [(&str, u32); 16] = [
     ("dev", 0o755),
+    ("etc/qemu/fsfreeze-hook.d", 0o755),
     ("etc/sudoers.d", 0o750),
     ("home", 0o755),
     ("media", 0o755),

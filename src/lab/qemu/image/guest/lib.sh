@@ -9,9 +9,9 @@ say() {
     echo "virtproof-guest: $*" > /dev/console
 }
 
-# Reads the kernel's command line into p_root, p_install, p_init, p_agent and p_sshd.
+# Reads the kernel's command line into p_root, p_install, p_init, p_agent, p_hooks and p_sshd.
 read_parameters() {
-    p_root='' p_install='' p_init=busybox p_agent=on p_sshd=on
+    p_root='' p_install='' p_init=busybox p_agent=on p_hooks=on p_sshd=on
     read -r line < /proc/cmdline
     for word in $line; do
         case $word in
@@ -19,6 +19,7 @@ read_parameters() {
             virtproof.install) p_install=yes ;;
             virtproof.init=*) p_init=${word#*=} ;;
             virtproof.agent=*) p_agent=${word#*=} ;;
+            virtproof.hooks=*) p_hooks=${word#*=} ;;
             virtproof.sshd=*) p_sshd=${word#*=} ;;
         esac
     done

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Outcome;
 
+mod resize;
+pub use resize::ResizeFact;
+
 /// How far the coming or going of a disk is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
