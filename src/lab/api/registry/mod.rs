@@ -5,6 +5,8 @@ mod text;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kube::core::Version;
+
 use super::schema::Schema;
 
 /// One kind of object.
@@ -12,8 +14,10 @@ use super::schema::Schema;
 pub struct Kind {
     /// API group; empty for core.
     pub group: String,
-    /// Served versions, the preferred and stored one first.
+    /// Served versions, the stored one first.
     pub versions: Vec<String>,
+    /// Those of them that clients are warned of.
+    pub deprecated: Vec<String>,
     /// CamelCase name.
     pub kind: String,
     /// Lower-case plural, as in paths.
@@ -84,6 +88,25 @@ impl Kind {
     /// Whether it comes from a CustomResourceDefinition.
     pub fn custom(&self) -> bool {
         self.origin == Origin::Custom
+    }
+
+    /// What a client is warned of who asks for a version, as the API server says it where the
+    /// definition has no words of its own.
+    pub fn warning(&self, version: &str) -> Option<String> {
+        if !self.deprecated.iter().any(|old| old == version) {
+            return None;
+        }
+        let (group, kind) = (&self.group, &self.kind);
+        let old = format!("{group}/{version} {kind} is deprecated");
+        let better = self
+            .versions
+            .iter()
+            .filter(|version| !self.deprecated.contains(version));
+        let better = better.max_by_key(|version| Version::parse(version).priority());
+        Some(better.map_or_else(
+            || old.clone(),
+            |better| format!("{old}; use {group}/{better} {kind}"),
+        ))
     }
 
     /// `apiVersion` of stored objects.

@@ -1,7 +1,7 @@
 //! Kinds written down as text, so that a schema fits on a page.
 //!
 //! - `kind GROUP VERSIONS KIND PLURAL namespaced|cluster [status] [generation] [builtin] [short=A,B]
-//!   [in=CATEGORY]` starts a kind; group `-` is core, the first version is the stored one.
+//!   [in=CATEGORY]` starts a kind; group `-` is core, the first version is the stored one, `VERSION~` is deprecated.
 //! - `about TEXT` describes it; `column NAME TYPE JSONPATH [PRIORITY]` adds a printer column.
 //! - `type NAME [open] [atomic]` starts a type that fields name as `&NAME`.
 //! - Indented lines are fields: `NAME[!][,NAME…] TYPE [flags] [| description]`; `!` is required.
@@ -326,10 +326,15 @@ fn kind(text: &str) -> Option<Kind> {
             .unwrap_or_default()
     };
     let builtin = rest.contains(&"builtin");
+    let old = |version: &str| version.strip_suffix('~').map(str::to_owned);
     Some(Kind {
         singular: kind.to_ascii_lowercase(),
         list_kind: format!("{kind}List"),
-        versions: versions.split(',').map(str::to_owned).collect(),
+        deprecated: versions.split(',').filter_map(old).collect(),
+        versions: versions
+            .split(',')
+            .map(|version| version.trim_end_matches('~').to_owned())
+            .collect(),
         group: if group == "-" { String::new() } else { group },
         kind,
         plural,
@@ -379,6 +384,17 @@ mod tests {
         assert_eq!(spec.field("t").unwrap().description, "A tee.");
         assert_eq!(schema.at("spec.t.a").unwrap().choices.len(), 2);
         assert!(schema.field("status").is_some());
+    }
+
+    #[test]
+    fn who_asks_for_a_deprecated_version_is_told_the_best_of_the_others() {
+        let kinds = read(&["kind g v1beta2,v1,v1beta1~ K ks cluster\nabout Kay."]).unwrap();
+        let kind = &kinds[0];
+        assert_eq!(kind.versions, ["v1beta2", "v1", "v1beta1"]);
+        assert_eq!(kind.api_version(), "g/v1beta2");
+        assert_eq!(kind.warning("v1").or(kind.warning("v1beta2")), None);
+        let warned = kind.warning("v1beta1").unwrap();
+        assert_eq!(warned, "g/v1beta1 K is deprecated; use g/v1 K");
     }
 
     #[test]

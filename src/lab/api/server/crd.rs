@@ -143,6 +143,11 @@ fn kind_of(definition: &Value) -> Option<Kind> {
             .iter()
             .filter_map(|version| version["name"].as_str().map(str::to_owned))
             .collect(),
+        deprecated: versions
+            .iter()
+            .filter(|version| version["deprecated"] == true)
+            .filter_map(|version| version["name"].as_str().map(str::to_owned))
+            .collect(),
         kind: text("/names/kind"),
         plural: text("/names/plural"),
         singular: text("/names/singular"),

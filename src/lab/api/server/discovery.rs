@@ -1,9 +1,11 @@
 //! Paths that are no resources: version, health, discovery (legacy and aggregated), OpenAPI.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use kube::core::Version;
 use serde_json::{Value, json};
 
 use super::handler::Shared;
@@ -137,6 +139,8 @@ fn versions(registry: &Registry, group: &str) -> Vec<String> {
     if versions.is_empty() {
         versions.push("v1".to_owned());
     }
+    // The first is what clients prefer, whichever is the stored one.
+    versions.sort_by_cached_key(|version| Reverse(Version::parse(version).priority()));
     versions
 }
 

@@ -154,6 +154,7 @@ async fn resource(
     let (parts, body) = request.into_parts();
     let agent = parts.headers.get(USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or("");
+    let warnings = kinds.kind.warning(&target.version).into_iter().collect();
     let mut call = Call {
         agent: agent.to_owned(),
         headers: parts.headers,
@@ -162,7 +163,7 @@ async fn resource(
         query,
         target,
         kinds,
-        warnings: Vec::new(),
+        warnings,
     };
     let answered = match (call.target.verb, parts.method.as_str()) {
         ("get", _) => list::get(&call),
