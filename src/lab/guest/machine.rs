@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -52,6 +53,8 @@ pub(super) struct Machine {
     pub(super) mounted: Mutex<BTreeMap<String, Arc<Mounted>>>,
     /// The faults that may strike in it.
     pub(super) planted: Planted,
+    /// Whether somebody in the guest has stopped the agent.
+    agent_stopped: AtomicBool,
     /// Where it asks the hypervisor for things.
     pub(super) requests: mpsc::UnboundedSender<Request>,
 }
@@ -96,6 +99,7 @@ impl Machine {
             mac: spec.mac.clone(),
             disks: RwLock::default(),
             freezer,
+            agent_stopped: AtomicBool::new(false),
             requests,
         };
         for disk in &spec.disks {
@@ -103,6 +107,19 @@ impl Machine {
         }
         machine.furnish();
         Ok(Some(machine))
+    }
+
+    /// Whether the agent's process is there: the image carries it, and nobody has stopped it.
+    pub(super) fn agent(&self) -> bool {
+        self.os.agent && !self.agent_stopped.load(Ordering::Acquire)
+    }
+
+    /// Stops the agent or starts it, of which the hypervisor learns by its port.
+    pub(super) fn stop_agent(&self, stop: bool) {
+        let was = self.agent_stopped.swap(stop, Ordering::AcqRel);
+        if was != stop && self.requests.send(Request::Agent).is_err() {
+            tracing::debug!("nobody listens at the port of a guest's agent any more");
+        }
     }
 
     fn furnish(&self) {

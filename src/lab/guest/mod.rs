@@ -117,6 +117,8 @@ pub enum Request {
     },
     /// A disk failed and the error policy stopped the guest.
     IoError,
+    /// Its agent came or went.
+    Agent,
 }
 
 /// Why a connection to a guest is not made, in the words of `connect(2)`.
@@ -196,10 +198,10 @@ impl Guest {
         self.machine.is_some()
     }
 
-    /// Whether the guest agent runs: the image carries it and the guest runs.
+    /// Whether the guest agent runs: the image carries it, nobody stopped it, and the guest runs.
     pub fn agent(&self) -> bool {
-        let image = self.machine.as_ref().is_some_and(|m| m.os.agent);
-        image && !self.planted.agent_missing() && self.power.link() == Link::Up
+        let runs = self.machine.as_ref().is_some_and(|m| m.agent());
+        runs && !self.planted.agent_missing() && self.power.link() == Link::Up
     }
 
     /// The operating system, if one is up.

@@ -454,6 +454,10 @@ pub(super) fn guest_asks(ctx: &Ctx, uid: &str, request: Request) -> Result<(), A
         }
         Request::Off { clean } => stopped(ctx, uid, clean),
         Request::IoError => report::paused_by_error(ctx, &domain),
+        Request::Agent => {
+            super::agent::ask_later(ctx, uid);
+            Ok(())
+        }
     }
 }
 

@@ -245,7 +245,7 @@ impl Step {
             ),
             Self::HookFailures => (
                 "hook-failures",
-                "walk over workflows whose hooks fail, in every way and under each onError",
+                "walk over workflows whose hooks fail, in every way and under each onError, the last with the guest agent stopped",
             ),
             Self::Commit => (
                 "commit",

@@ -1,5 +1,6 @@
 //! The steps, each in a file of its own kind, and the one place that says which is which.
 
+pub(in crate::scenario) mod agent;
 mod boot;
 mod copies;
 mod cut;

@@ -65,6 +65,7 @@ pub(super) fn run(machine: &Machine, user: &str, name: &str, arguments: &[String
         "reboot" => request(machine, user, name, Request::Reboot),
         "shutdown" if words.contains(&"-r") => request(machine, user, name, Request::Reboot),
         "poweroff" | "halt" | "shutdown" => request(machine, user, name, Request::Poweroff),
+        "systemctl" => systemctl(machine, user, &words),
         // Only a tmpfs can be mounted, and every directory of the tree is one already.
         "mount" if user != "root" => Ran::fail(1, "mount: must be superuser to use mount"),
         "mount" => Ran::test(words.windows(2).any(|pair| pair == ["-t", "tmpfs"])),
@@ -158,6 +159,24 @@ fn request(machine: &Machine, user: &str, name: &str, request: Request) -> Ran {
     }
     // A hypervisor that no longer listens has taken the power away already.
     Ran::test(machine.requests.send(request).is_ok())
+}
+
+/// systemd's, for the one service that a guest has which may be stopped.
+fn systemctl(machine: &Machine, user: &str, words: &[&str]) -> Ran {
+    let (verb, unit) = match words {
+        [verb @ ("start" | "stop"), unit] => (*verb, unit.trim_end_matches(".service")),
+        _ => return Ran::fail(1, "systemctl: not in this guest"),
+    };
+    if unit != "qemu-guest-agent" || !machine.os.agent {
+        let why = format!("Failed to {verb} {unit}.service: Unit {unit}.service not found.");
+        return Ran::fail(5, why);
+    }
+    if user != "root" {
+        let why = format!("Failed to {verb} {unit}.service: Interactive authentication required.");
+        return Ran::fail(1, why);
+    }
+    machine.stop_agent(verb == "stop");
+    Ran::default()
 }
 
 fn files(

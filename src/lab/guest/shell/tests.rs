@@ -3,9 +3,13 @@ use std::sync::Arc;
 use super::*;
 use crate::lab::guest::cloudinit::Seed;
 use crate::lab::guest::image::Os;
-use crate::lab::guest::{Guest, Root, Spec};
+use crate::lab::guest::{Guest, Request, Root, Spec};
 
 fn machine(root_space: u64) -> Arc<Machine> {
+    guest(root_space).machine.clone().unwrap()
+}
+
+fn guest(root_space: u64) -> Arc<Guest> {
     let guest = Guest::boot(&Spec {
         uid: "u".into(),
         hostname: "db-0".into(),
@@ -23,7 +27,7 @@ fn machine(root_space: u64) -> Arc<Machine> {
         entropy: 1,
         planted: crate::lab::guest::Planted::default(),
     });
-    guest.unwrap().machine.clone().unwrap()
+    guest.unwrap()
 }
 
 async fn said(
@@ -116,4 +120,28 @@ async fn a_full_root_file_system_says_so() {
             .0,
         0
     );
+}
+
+#[tokio::test]
+async fn the_agent_is_stopped_by_root_alone_and_the_hypervisor_hears_of_it_once() {
+    let guest = guest(1 << 30);
+    guest.bring_up();
+    let machine = guest.machine.clone().unwrap();
+    let mut asked = guest.requests().unwrap();
+    assert!(guest.agent());
+    let stop = "systemctl stop qemu-guest-agent";
+    let (status, _, err) = said(&machine, "plain", stop, b"").await;
+    assert!(status == 1 && err.contains("authentication"), "{err}");
+    let (status, _, err) = said(&machine, "root", "systemctl stop nobody", b"").await;
+    assert!(status == 5 && err.contains("not found"), "{err}");
+    assert!(guest.agent() && asked.try_recv().is_err());
+    for _ in 0..2 {
+        assert_eq!(said(&machine, "root", stop, b"").await.0, 0);
+        assert!(!guest.agent());
+    }
+    let start = "systemctl start qemu-guest-agent.service";
+    assert_eq!(said(&machine, "root", start, b"").await.0, 0);
+    assert!(guest.agent());
+    let heard = std::iter::from_fn(|| asked.try_recv().ok());
+    assert_eq!(heard.collect::<Vec<_>>(), [Request::Agent, Request::Agent]);
 }

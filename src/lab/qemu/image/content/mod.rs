@@ -253,6 +253,16 @@ pub(super) const OWN: &[Own] = &[
         include_str!("../guest/down.sh"),
     ),
     own(
+        "usr/lib/virtproof/agent",
+        0o755,
+        include_str!("../guest/agent.sh"),
+    ),
+    own(
+        "usr/sbin/rc-service",
+        0o755,
+        include_str!("../guest/rc-service.sh"),
+    ),
+    own(
         "usr/sbin/modprobe",
         0o755,
         include_str!("../guest/modprobe.sh"),

@@ -43,7 +43,7 @@ agent_port=/dev/virtio-ports/org.qemu.guest_agent.0
         echo '::respawn:/usr/sbin/sshd -D -E /run/log/sshd.log'
     fi
     if [ "$p_agent" != off ] && [ -e $agent_port ]; then
-        echo "::respawn:/usr/sbin/qemu-ga $hooks -m virtio-serial -p $agent_port -t /run/guest 2>> /run/log/qemu-ga.log"
+        echo "::respawn:/usr/lib/virtproof/agent $hooks -m virtio-serial -p $agent_port -t /run/guest 2>> /run/log/qemu-ga.log"
     fi
     echo '::once:/usr/lib/virtproof/ready'
     echo '::once:/usr/lib/virtproof/button'
