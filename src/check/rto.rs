@@ -145,6 +145,11 @@ pub(super) fn stages(case: &Case<'_>) -> Finding {
     let marks: Vec<(Stage, u64)> = STAGES
         .into_iter()
         .filter_map(|stage| Some((stage, case.stage(stage)?)))
+        // The ack itself is on record, and says better when it came than whoever noticed it later.
+        .map(|(stage, at_ns)| match stage {
+            Stage::FirstAck => (stage, at_ns.min(outage.end.high)),
+            _ => (stage, at_ns),
+        })
         .collect();
     let has = |stage: Stage| marks.iter().any(|(known, _)| *known == stage);
     let either = [Stage::Fenced, Stage::Demoted];

@@ -392,7 +392,7 @@ mod tests {
         let kind = &kinds[0];
         assert_eq!(kind.versions, ["v1beta2", "v1", "v1beta1"]);
         assert_eq!(kind.api_version(), "g/v1beta2");
-        assert_eq!(kind.warning("v1").or(kind.warning("v1beta2")), None);
+        assert_eq!((kind.warning("v1"), kind.warning("v1beta2")), (None, None));
         let warned = kind.warning("v1beta1").unwrap();
         assert_eq!(warned, "g/v1beta1 K is deprecated; use g/v1 K");
     }

@@ -25,7 +25,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     clean("clean-node-down", NODE_DOWN),
     clean("clean-primary-up", PRIMARY_UP),
     clean("clean-failback", FAILBACK),
-    clean("clean-migrate", MIGRATE),
+    clean("clean-migrate", MIGRATE).plan(PATIENT),
     clean("clean-drain", DRAIN).plan(PATIENT),
     clean("clean-abort", ABORT).plan(PATIENT),
     clean("clean-during-sync", ACROSS).plan(PATIENT),
@@ -60,8 +60,12 @@ pub(super) const ROWS: &[FaultSpec] = &[
     clean("clean-hotplug", HOTPLUG).simulated_only(),
     clean("clean-hotplug-protected", PROTECTED),
     clean("clean-resize", RESIZE),
-    clean("clean-storage-migrate", MOVE).simulated_only(),
-    clean("clean-storage-then-failover", MOVED_AWAY).simulated_only(),
+    clean("clean-storage-migrate", MOVE)
+        .plan(PATIENT)
+        .simulated_only(),
+    clean("clean-storage-then-failover", MOVED_AWAY)
+        .plan(PATIENT)
+        .simulated_only(),
     clean("clean-snapshot-restore", RESTORE),
     clean("clean-snapshot-multi-disk", MULTI_DISK),
     clean("clean-snapshot-multi-disk-group", DISK_GROUP),
