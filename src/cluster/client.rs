@@ -184,6 +184,20 @@ impl Cluster {
         if let Some(known) = crd::known(api_version, kind) {
             return Ok(known);
         }
+        self.discover(api_version, kind).await
+    }
+
+    /// Whether the server serves a kind, those of our own table too.
+    ///
+    /// # Errors
+    /// [`Error::MissingKind`] if it does not.
+    pub async fn serves(&self, kind: &Kind) -> Result<(), Error> {
+        let found = self.discover(&kind.api_version(), &kind.kind).await;
+        found.map(drop)
+    }
+
+    /// The kind behind an apiVersion and kind as the server has it, asked for once.
+    async fn discover(&self, api_version: &str, kind: &str) -> Result<Kind, Error> {
         let key = (api_version.to_owned(), kind.to_owned());
         if let Some(kind) = self
             .kinds

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::kind::Typed as _;
 use super::testing::{Fake, Reply};
 use super::undo::{Undo, UndoLog};
 use super::{Ask, Error, Method, ObjRef, Owner, Patch, Propagation};
 use crate::cluster::crd::core::ConfigMap;
+use crate::cluster::crd::kubevirt::VirtualMachine;
 use crate::history::event::Site;
 
 const PATH: &str = "/api/v1/namespaces/demo/configmaps/it";
@@ -273,6 +275,26 @@ async fn kinds_that_are_not_ours_come_from_discovery() {
         .await
         .expect_err("not served");
     assert!(matches!(error, Error::MissingKind { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn whether_a_kind_of_ours_is_served_is_for_the_server_to_say() {
+    let fake = Fake::start().await;
+    let cluster = fake.cluster(Site::Primary);
+    let kind = VirtualMachine::KIND;
+    let path = "GET /apis/kubevirt.io/v1";
+    fake.reply(path, Reply(404, json!("404 page not found")));
+    let error = cluster.serves(&kind).await.expect_err("no KubeVirt");
+    assert!(matches!(error, Error::MissingKind { .. }), "{error}");
+    let others = json!({"kind": "APIResourceList", "resources": [
+        {"name": "kubevirts", "kind": "KubeVirt", "namespaced": true}]});
+    fake.reply(path, Reply(200, others));
+    let error = cluster.serves(&kind).await.expect_err("no such kind");
+    assert!(matches!(error, Error::MissingKind { .. }), "{error}");
+    let list = json!({"kind": "APIResourceList", "resources": [
+        {"name": "virtualmachines", "kind": "VirtualMachine", "namespaced": true}]});
+    fake.reply(path, Reply(200, list));
+    cluster.serves(&kind).await.expect("served");
 }
 
 #[tokio::test]

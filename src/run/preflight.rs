@@ -114,10 +114,7 @@ async fn kinds(
         needed.push(VirtualMachineClone::KIND);
     }
     for kind in needed {
-        let answer = cluster
-            .resolve(&kind.api_version(), &kind.kind)
-            .await
-            .map(drop);
+        let answer = cluster.serves(&kind).await;
         found.put(format!("serves {}", kind.label()), answer);
     }
     if does(plan, &[Step::SnapshotGroup]) {
