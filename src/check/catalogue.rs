@@ -142,7 +142,7 @@ pub const CATALOGUE: &[CheckSpec] = &[
     subject(
         "T2",
         "the stages account for the outage",
-        "The named stages of the recovery follow each other and sum to the outage within 1 % or 100 ms.",
+        "The named stages of the recovery follow each other and sum to the outage within 1 %, 100 ms or the longest pause between acks before it.",
         "A stage ends when the host noticed it.",
         rto::stages,
     ),

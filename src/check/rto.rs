@@ -23,7 +23,8 @@ const STAGES: [Stage; 12] = [
     Stage::FirstAck,
 ];
 
-/// What the stages may miss of the total: a hundredth, or this.
+/// What the stages may miss of the total: a hundredth, this, or as long as nothing was heard for before
+/// the fault too. What is heard comes in pieces, and the last one before the fault lies somewhat before it.
 const SLACK_NS: u64 = 100_000_000;
 
 /// The outage on the host's clock.
@@ -35,6 +36,8 @@ struct Outage {
     start: Bracket,
     /// When the first canary was durable.
     end: Bracket,
+    /// The longest time between two acks in a row before that.
+    pauses: u64,
 }
 
 impl Outage {
@@ -57,11 +60,16 @@ fn outage(case: &Case<'_>) -> Result<Outage, String> {
     let load = case
         .load_at(fault)
         .ok_or("no load ran when the fault came")?;
-    let last = load
-        .acks
-        .last_batch_at(fault)
-        .and_then(|at| load.acks.batches().get(at))
+    let batches = load.acks.batches();
+    let heard = load.acks.last_batch_at(fault);
+    let heard = heard.and_then(|at| batches.get(..=at));
+    let (before, last) = heard
+        .and_then(|heard| Some((heard, heard.last()?)))
         .ok_or("no ack was heard before the fault")?;
+    let pauses = before.windows(2).filter_map(|pair| match pair {
+        [one, next] => Some(next.at_ns.saturating_sub(one.at_ns)),
+        _ => None,
+    });
     let later = case
         .incarnations()
         .filter(|known| known.at_ns >= fault && known.name != load.name);
@@ -82,6 +90,7 @@ fn outage(case: &Case<'_>) -> Result<Outage, String> {
             high: fault.max(last.at_ns),
         },
         end,
+        pauses: pauses.max().unwrap_or(0),
     })
 }
 
@@ -188,7 +197,7 @@ pub(super) fn stages(case: &Case<'_>) -> Finding {
         seconds(sum),
         seconds(total)
     );
-    if gap > SLACK_NS.max(total / 100) {
+    if gap > SLACK_NS.max(total / 100).max(outage.pauses) {
         return Finding::unsure(format!(
             "{said}; {:.3} s are not accounted for",
             seconds(gap)

@@ -758,6 +758,15 @@ fn stages_must_be_all_there_in_order_and_close() {
         Pass,
         "who notices late changes nothing of what is on record"
     );
+    let mut kit = Kit::failover(3);
+    kit.hear_at_once(FAULT - 300 * MS..FAULT + 100 * MS);
+    assert_eq!(
+        kit.status("T2"),
+        Inconclusive,
+        "silent before the fault as never before"
+    );
+    kit.hear_at_once(FAULT - 800 * MS..FAULT - 450 * MS);
+    assert_eq!(kit.status("T2"), Pass, "what is heard comes in pieces");
     let verdict = Kit::failover(3).verdict("T2");
     let promoted = verdict
         .measures
