@@ -7,16 +7,35 @@
 # Freeze: a checkpoint. A point of all volumes of a frozen VM is one instant, from which PostgreSQL
 # recovers as after a power cut; nothing has to be held for that, and so nothing is let go at the thaw.
 # `pg_backup_start` is for copies that take a while: see the Recipe `postgresql`.
+#
+# One folder of a server's socket a line stands in `postgresql-sockets` beside that folder; without that
+# file it is the server that psql takes by itself.
 
+list=${POSTGRESQL_SOCKETS:-$(dirname -- "$0")/../postgresql-sockets}
 user=${PGUSER:-postgres}
 # A checkpoint that takes longer than this is left to itself, and the freeze goes on without it.
 longest=60
 
-[ "$1" = freeze ] || exit 0
 # Peer authentication lets the owner of the cluster in by its own name.
-if timeout $longest su -s /bin/sh "$user" -c 'psql -X -q -d postgres -c CHECKPOINT'; then
-    echo "PostgreSQL: checkpoint done"
-else
-    echo "PostgreSQL: no checkpoint; recovery will take longer"
-    exit 1
-fi
+checkpoint() {
+    timeout $longest su -s /bin/sh "$user" \
+        -c "psql -X -q ${1:+-h '$1'} -d postgres -c CHECKPOINT" < /dev/null
+}
+
+sockets() {
+    if [ -r "$list" ]; then cat "$list"; else echo; fi
+}
+
+[ "$1" = freeze ] || exit 0
+sockets | {
+    failed=0
+    while read -r folder; do
+        if checkpoint "$folder"; then
+            echo "PostgreSQL ${folder:-by default}: checkpoint done"
+        else
+            echo "PostgreSQL ${folder:-by default}: no checkpoint; recovery will take longer"
+            failed=1
+        fi
+    done
+    exit $failed
+}

@@ -284,7 +284,7 @@ pub const CATALOGUE: &[CheckSpec] = &[
     subject(
         "A6",
         "the database came back whole",
-        "The database's own check finds nothing, its transactions are the first ones without a gap, each as it was committed, and none is there in part. Where a hook of the guest agent was to quiesce it, it had nothing to recover.",
+        "The database's own check finds nothing, its transactions are the first ones without a gap, each as it was committed, and none is there in part. Where a hook of the guest agent was to quiesce it, what that hook leaves behind was there: an empty log of SQLite, a checkpoint of PostgreSQL that was begun after the freeze had been asked for, closed tables of MariaDB.",
         "A database's own check sees its structure; what a transaction carries is compared beside it.",
         database::whole,
     ),

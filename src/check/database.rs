@@ -4,15 +4,20 @@
 //! back: before the word that the guest is frozen, since the point lies behind that, or all of them
 //! where every acknowledged write is owed. Whether the freeze was one is A1's question; a transaction
 //! that was committed before it was asked for must be there in any case.
+//!
+//! That a hook of the guest agent quiesced the database is seen by what it left on the disk, never by how
+//! it ended. What that is depends on the database: [`Left`].
 
 use super::case::Case;
 use super::finding::{Finding, moment};
-use crate::history::event::{DatabaseFact, Event, Fact, FreezeFact, RowsFact};
+use crate::history::event::{DatabaseFact, Event, Fact, FreezeFact, Left, RowsFact};
 
 /// A database that was read.
 struct Read<'a> {
     event: &'a Event,
     log: Option<u64>,
+    redo: Option<u64>,
+    open: Option<u64>,
     check: &'a [String],
     rows: Option<RowsFact>,
     unread: &'a str,
@@ -84,6 +89,8 @@ fn reads<'a>(case: &Case<'a>) -> Vec<Read<'a>> {
             database:
                 DatabaseFact::Read {
                     log,
+                    redo,
+                    open,
                     check,
                     rows,
                     unread,
@@ -92,6 +99,8 @@ fn reads<'a>(case: &Case<'a>) -> Vec<Read<'a>> {
         } => Some(Read {
             event,
             log: *log,
+            redo: *redo,
+            open: *open,
             check,
             rows: *rows,
             unread,
@@ -101,26 +110,55 @@ fn reads<'a>(case: &Case<'a>) -> Vec<Read<'a>> {
     read.collect()
 }
 
-/// What speaks against a hook that was to leave the log of a database empty.
-fn unquiesced(case: &Case<'_>, read: &Read<'_>) -> Option<String> {
-    let hooked = case.events().any(|event| {
-        let made = matches!(
-            event.fact,
-            Fact::Database {
-                database: DatabaseFact::Made { hook: true, .. },
-                ..
-            }
-        );
-        made && event.at_ns < read.event.at_ns
-    });
-    match read.log {
-        Some(0) => None,
-        Some(bytes) if hooked => Some(format!(
-            "its log holds {bytes} bytes where the agent's hook was to leave it empty: the hook did not run, or somebody wrote behind it"
-        )),
-        None if hooked => Some("nothing was said of its log".into()),
+/// What the hook was to leave of a database that was read at a moment, if it had one.
+fn promised(case: &Case<'_>, read_ns: u64) -> Option<Left> {
+    let before = case.events().take_while(|event| event.at_ns < read_ns);
+    let made = before.filter_map(|event| match event.fact {
+        Fact::Database {
+            database: DatabaseFact::Made { hook, leaves, .. },
+            ..
+        } => Some(hook.then_some(leaves)),
         _ => None,
+    });
+    made.last().flatten()
+}
+
+/// What speaks against a hook that was to quiesce a database.
+fn unquiesced(case: &Case<'_>, read: &Read<'_>) -> Option<String> {
+    match promised(case, read.event.at_ns)? {
+        Left::EmptyLog => match read.log {
+            Some(0) => None,
+            Some(bytes) => Some(format!(
+                "its log holds {bytes} bytes where the agent's hook was to leave it empty: the hook did not run, or somebody wrote behind it"
+            )),
+            None => Some("nothing was said of its log".into()),
+        },
+        Left::ClosedTables => match read.open {
+            Some(0) => None,
+            Some(times) => Some(format!(
+                "a table without transactions says that it is open ({times}) where the agent's hook was to close and lock it: the hook did not run, or somebody wrote behind it"
+            )),
+            None => Some("nothing was said of its open tables".into()),
+        },
+        Left::Checkpoint => uncovered(case, read),
     }
+}
+
+/// What speaks against a checkpoint between the moment when a freeze was asked for and the freeze itself:
+/// what was acknowledged before that moment cannot lie behind it.
+fn uncovered(case: &Case<'_>, read: &Read<'_>) -> Option<String> {
+    // Without rows or a freeze there is something else to be said.
+    let (rows, point) = (read.rows?, point(case, read.event.at_ns)?);
+    let Some(redo) = read.redo else {
+        return Some("nothing was said of its last checkpoint".into());
+    };
+    let covered = rows.last.saturating_sub(redo);
+    let acked = acked(case, point.asked?);
+    (covered < acked).then(|| {
+        format!(
+            "its last checkpoint holds transactions 1 to {covered}, and {acked} were acknowledged when the freeze was asked for: the agent's hook took none"
+        )
+    })
 }
 
 /// The newest transaction that was known to be committed at a moment.
@@ -207,19 +245,40 @@ fn owed(case: &Case<'_>, read_ns: u64) -> Result<(u64, String), String> {
     if case.trial.zero_loss || case.plan.protection().synchronous {
         return Ok((read_ns, "at any time".into()));
     }
-    let mut frozen = None;
-    let mut covered = None;
+    let point = point(case, read_ns);
+    let until = point
+        .ok_or("no point was taken behind a freeze, so no commit is owed")?
+        .frozen;
+    let when = format!("before the guest was frozen at {}", moment(until));
+    Ok((until, when))
+}
+
+/// The freeze behind which the newest point was taken.
+#[derive(Clone, Copy)]
+struct Point {
+    /// When it was asked for, which every freeze says before.
+    asked: Option<u64>,
+    /// When the guest was said to be frozen.
+    frozen: u64,
+}
+
+fn point(case: &Case<'_>, read_ns: u64) -> Option<Point> {
+    let (mut asked, mut frozen, mut covered) = (None, None, None);
     for event in case.events().take_while(|event| event.at_ns < read_ns) {
         match &event.fact {
-            Fact::Freeze {
-                freeze: FreezeFact::Frozen,
-                ..
-            } => frozen = Some(event.at_ns),
+            Fact::Freeze { freeze, .. } => match freeze {
+                FreezeFact::Asked { .. } => asked = Some(event.at_ns),
+                FreezeFact::Frozen => {
+                    frozen = Some(Point {
+                        asked,
+                        frozen: event.at_ns,
+                    });
+                }
+                _ => {}
+            },
             Fact::Capture { capture, .. } if capture.taken => covered = frozen.or(covered),
             _ => {}
         }
     }
-    let until = covered.ok_or("no point was taken behind a freeze, so no commit is owed")?;
-    let when = format!("before the guest was frozen at {}", moment(until));
-    Ok((until, when))
+    covered
 }

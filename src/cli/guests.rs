@@ -82,6 +82,8 @@ pub(super) fn layers(plan: &Plan, only: &[String]) -> Result<BTreeSet<image::Lay
         let database = workload.database.clone().unwrap_or_default();
         match database.engine {
             Engine::Sqlite => image::Layer::Sqlite,
+            Engine::Postgresql => image::Layer::Postgres,
+            Engine::Mysql => image::Layer::Mariadb,
         }
     });
     Ok(engines.collect())
@@ -141,6 +143,7 @@ async fn make(build: &ImageBuild) -> anyhow::Result<Image> {
     let layers = build.layer.iter().map(|layer| match layer {
         Layer::Sqlite => image::Layer::Sqlite,
         Layer::Postgres => image::Layer::Postgres,
+        Layer::Mariadb => image::Layer::Mariadb,
         Layer::Bench => image::Layer::Bench,
         Layer::Systemd => image::Layer::Systemd,
     });

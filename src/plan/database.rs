@@ -36,6 +36,10 @@ pub enum Engine {
     /// SQLite, by its program `sqlite3`.
     #[default]
     Sqlite,
+    /// PostgreSQL, by the programs of its server.
+    Postgresql,
+    /// MariaDB, by `mariadbd` and `mariadb`.
+    Mysql,
 }
 
 impl Engine {
@@ -43,6 +47,8 @@ impl Engine {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
+            Self::Postgresql => "postgresql",
+            Self::Mysql => "mysql",
         }
     }
 }

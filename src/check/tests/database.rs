@@ -1,7 +1,7 @@
 //! A6 and A7: databases that came back whole, damaged, with gaps and too old.
 
 use super::*;
-use crate::history::event::{CaptureFact, DatabaseFact, FreezeFact, RowsFact};
+use crate::history::event::{CaptureFact, DatabaseFact, FreezeFact, Left, RowsFact};
 
 /// What came back: transactions 1 to the last.
 fn rows(last: u64) -> RowsFact {
@@ -24,9 +24,16 @@ fn read(check: &[&str], rows: Option<RowsFact>) -> Fact {
 }
 
 fn logged(log: Option<u64>, check: &[&str], rows: Option<RowsFact>) -> Fact {
+    left([log, None, None], check, rows)
+}
+
+/// A database of whose log, checkpoint and tables this was seen before it was opened.
+fn left([log, redo, open]: [Option<u64>; 3], check: &[&str], rows: Option<RowsFact>) -> Fact {
     let unread = if rows.is_some() { "" } else { "malformed" };
     let read = DatabaseFact::Read {
         log,
+        redo,
+        open,
         check: check.iter().map(|line| (*line).to_owned()).collect(),
         rows,
         unread: unread.to_owned(),
@@ -132,17 +139,56 @@ fn damage_gaps_and_parts_of_transactions_are_found() {
     }
 }
 
+/// A hook that was to leave this was put in place before the freeze, which was asked for when 15
+/// transactions were known.
+fn hooked(mut kit: Kit, hook: bool, leaves: Left) -> Kit {
+    let made = DatabaseFact::Made {
+        version: "a database 3".into(),
+        directory: "/srv/db".into(),
+        hook,
+        leaves,
+    };
+    kit.add(PAUSE - 500 * MS, told(Site::Primary, made));
+    let asked = |fact: &Fact| {
+        matches!(
+            fact,
+            Fact::Freeze {
+                freeze: FreezeFact::Asked { .. },
+                ..
+            }
+        )
+    };
+    kit.without(asked);
+    let earlier = Fact::Freeze {
+        site: Site::Primary,
+        freeze: FreezeFact::Asked { timeout_ms: 0 },
+    };
+    kit.add(PAUSE - 184 * MS - MS / 2, earlier);
+    kit
+}
+
 #[test]
 fn a_hook_that_was_to_quiesce_it_must_have() {
-    for (log, whole) in [(Some(0), Pass), (Some(32), Fail), (None, Fail)] {
-        let mut kit = kit(logged(log, &["ok"], Some(rows(25))));
-        let made = DatabaseFact::Made {
-            version: "SQLite 3".into(),
-            directory: "/srv/db".into(),
-            hook: true,
-        };
-        kit.add(PAUSE - 500 * MS, told(Site::Primary, made));
-        assert_eq!(words(&kit), (whole, Pass), "{log:?}");
+    let empty = |log| ([log, Some(0), Some(0)], Left::EmptyLog);
+    let closed = |open| ([Some(0), Some(0), open], Left::ClosedTables);
+    // Of 25 that came back as many as that lie behind the checkpoint.
+    let covered = |redo| ([Some(0), redo, Some(0)], Left::Checkpoint);
+    for ((seen, leaves), whole) in [
+        (empty(Some(0)), Pass),
+        (empty(Some(32)), Fail),
+        (empty(None), Fail),
+        (closed(Some(0)), Pass),
+        (closed(Some(1)), Fail),
+        (closed(None), Fail),
+        (covered(Some(0)), Pass),
+        (covered(Some(10)), Pass),
+        (covered(Some(11)), Fail),
+        (covered(Some(25)), Fail),
+        (covered(None), Fail),
+    ] {
+        let kit = |hook| hooked(kit(left(seen, &["ok"], Some(rows(25)))), hook, leaves);
+        assert_eq!(words(&kit(true)), (whole, Pass), "{seen:?} {leaves:?}");
+        assert_eq!(words(&kit(false)), (Pass, Pass), "{seen:?} {leaves:?}");
     }
 }
 

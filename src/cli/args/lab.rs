@@ -55,6 +55,8 @@ pub enum Layer {
     Sqlite,
     /// The PostgreSQL server.
     Postgres,
+    /// The MariaDB server.
+    Mariadb,
     /// fio.
     Bench,
     /// systemd.

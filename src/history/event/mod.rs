@@ -21,7 +21,7 @@ mod recipe;
 mod storage;
 pub use basic::{Outcome, Site};
 pub use cut::{CutClaims, CutFact, CutState, CutVolume, RestoreFact};
-pub use database::{DatabaseFact, RowsFact};
+pub use database::{DatabaseFact, Left, RowsFact};
 pub use evict::{EvictionFact, Spoil};
 pub use hotplug::{HotplugFact, ResizeFact};
 pub use inside::{InsideDisk, InsideFact};

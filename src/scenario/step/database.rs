@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 
 use super::probe;
 use crate::guest::{Exit, Job, Shell};
-use crate::history::event::{DatabaseFact, Fact, RowsFact};
-use crate::plan::model::Database;
+use crate::history::event::{DatabaseFact, Fact, Left, RowsFact};
+use crate::plan::model::{Database, Engine};
 use crate::scenario::commits::{Commits, Told};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
@@ -36,6 +36,7 @@ pub(super) async fn commit(world: &World, member: &mut Member) -> anyhow::Result
         version: version.to_owned(),
         directory: database.directory.clone(),
         hook: database.freeze_hook,
+        leaves: leaves(database.engine),
     };
     tell(world, member, made).await?;
     let line = command(&database, Verb::Commit, shell.user() == "root");
@@ -52,6 +53,15 @@ pub(super) async fn commit(world: &World, member: &mut Member) -> anyhow::Result
     began.context("waiting for the first transaction")
 }
 
+/// What the hook of an engine leaves behind.
+const fn leaves(engine: Engine) -> Left {
+    match engine {
+        Engine::Sqlite => Left::EmptyLog,
+        Engine::Postgresql => Left::Checkpoint,
+        Engine::Mysql => Left::ClosedTables,
+    }
+}
+
 /// Hears no more of commits and reads what is there where the member is now.
 pub(super) async fn read(world: &World, member: &mut Member) -> anyhow::Result<()> {
     end(member).await?;
@@ -63,6 +73,8 @@ pub(super) async fn read(world: &World, member: &mut Member) -> anyhow::Result<(
     shell.close().await;
     let Looked {
         log,
+        redo,
+        open,
         check,
         rows,
         unread,
@@ -80,6 +92,8 @@ pub(super) async fn read(world: &World, member: &mut Member) -> anyhow::Result<(
     });
     let read = DatabaseFact::Read {
         log,
+        redo,
+        open,
         check,
         rows,
         unread,

@@ -87,6 +87,14 @@ const fn parts(engine: Engine) -> (&'static str, &'static str) {
             include_str!("sqlite.sh"),
             include_str!("../../../guest-hooks/sqlite.sh"),
         ),
+        Engine::Postgresql => (
+            include_str!("postgresql.sh"),
+            include_str!("../../../guest-hooks/postgresql.sh"),
+        ),
+        Engine::Mysql => (
+            include_str!("mariadb.sh"),
+            include_str!("../../../guest-hooks/mysql.sh"),
+        ),
     }
 }
 
@@ -100,6 +108,10 @@ pub fn version(said: &str) -> Option<&str> {
 pub struct Looked {
     /// Bytes of its log as they lay before anybody opened the database.
     pub log: Option<u64>,
+    /// Transactions that lay in its log alone then, behind its last checkpoint.
+    pub redo: Option<u64>,
+    /// How often a table without transactions stood open then, by what it says itself.
+    pub open: Option<u64>,
     /// What its own check says.
     pub check: Vec<String>,
     /// Its transactions, if they could be read.
@@ -133,8 +145,11 @@ impl Looked {
         for line in said.lines() {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let text = || rest.chars().take(LONGEST_SAID).collect::<String>();
+            let number = || rest.trim().parse().ok();
             match word {
-                "log" => looked.log = rest.trim().parse().ok(),
+                "log" => looked.log = number(),
+                "redo" => looked.redo = number(),
+                "open" => looked.open = number(),
                 "check" if looked.check.len() < MOST_SAID => looked.check.push(text()),
                 "rows" => looked.rows = rows(rest),
                 "unread" if looked.unread.is_empty() => looked.unread = text(),
@@ -159,6 +174,9 @@ fn rows(text: &str) -> Option<Rows> {
 }
 
 #[cfg(test)]
+mod host;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -176,13 +194,19 @@ mod tests {
             "sh /run/virtproof-database.sh look /var/lib/virtproof-db"
         );
         assert_eq!(put(true), "sh -c 'cat > /run/virtproof-database.sh'");
-        let (script, hook) = parts(Engine::Sqlite);
-        for verb in [Verb::Make, Verb::Hook, Verb::Commit, Verb::Look] {
-            let entry = format!("\n    {})", verb.name());
-            assert!(script.contains(&entry), "{verb:?}");
+    }
+
+    #[test]
+    fn every_script_knows_its_verbs_and_carries_its_hook() {
+        for engine in [Engine::Sqlite, Engine::Postgresql, Engine::Mysql] {
+            let (script, hook) = parts(engine);
+            for verb in [Verb::Make, Verb::Hook, Verb::Commit, Verb::Look] {
+                let entry = format!("\n    {})", verb.name());
+                assert!(script.contains(&entry), "{engine:?} {verb:?}");
+            }
+            assert!(script.contains(MARK));
+            assert!(!hook.contains(END) && hook.ends_with('\n'));
         }
-        assert!(script.contains(MARK));
-        assert!(!hook.contains(END) && hook.ends_with('\n'));
     }
 
     #[test]
@@ -192,6 +216,11 @@ mod tests {
         let rows = looked.rows.expect("rows");
         assert_eq!((rows.count, rows.first, rows.last), (593, 1, 593));
         assert_eq!((rows.strange, rows.second, rows.upto), (0, 593, 593));
+        let looked = Looked::parse("redo 12\nopen 1\n");
+        assert_eq!(
+            (looked.log, looked.redo, looked.open),
+            (None, Some(12), Some(1))
+        );
         assert_eq!(version("version SQLite 3.40.1\n"), Some("SQLite 3.40.1"));
         assert_eq!(version(""), None);
     }
@@ -208,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_words_panic_and_none_grow(said in "((log|check|rows|unread|x)[ 0-9a-zé]{0,400}\n){0,30}") {
+        fn no_words_panic_and_none_grow(said in "((log|redo|open|check|rows|unread|x)[ 0-9a-zé]{0,400}\n){0,30}") {
             let looked = Looked::parse(&said);
             prop_assert!(looked.check.len() <= MOST_SAID);
             prop_assert!(looked.check.iter().all(|line| line.chars().count() <= LONGEST_SAID));

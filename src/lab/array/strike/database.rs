@@ -16,6 +16,9 @@ use crate::workload::database::MARK;
 const SOME: u64 = 8;
 /// First byte of a page of SQLite that holds rows of a table.
 const LEAF: u8 = 0x0D;
+/// What a page of a table of PostgreSQL, of 8 KiB, has from byte 16: where its special space begins, which
+/// is at its end, and its size with version 4 of the layout (`bufpage.h`). The rows of an index are none.
+const HEAP: [u8; 4] = [0x00, 0x20, 0x04, 0x20];
 /// Digits of a transaction's number.
 const DIGITS: usize = 10;
 
@@ -30,7 +33,7 @@ impl Core {
         let Some(point) = mirror.and_then(|m| m.point.as_ref()) else {
             return;
         };
-        let leaves = point.pages.iter().filter(|(_, page)| page[0] == LEAF);
+        let leaves = point.pages.iter().filter(|(_, page)| holds_rows(page));
         let rows = leaves.filter_map(|(index, page)| Some((transactions(page).min()?, index)));
         let Some((_, index)) = rows.min() else {
             return;
@@ -67,6 +70,12 @@ impl Core {
 /// What a replica is brought up to date by.
 type Delta = Vec<(u64, Page)>;
 
+/// Whether a page holds rows of a table of an engine whose pages are lost. InnoDB's are not: its log goes
+/// back as far as it has room, and gives a lost page again.
+fn holds_rows(page: &[u8; PAGE]) -> bool {
+    page[0] == LEAF || page[16..20] == HEAP
+}
+
 /// The newest transaction among pages.
 fn newest(delta: &Delta) -> Option<u64> {
     let pages = delta.iter().filter_map(|(_, page)| page.as_deref());
@@ -87,6 +96,20 @@ fn transactions(page: &[u8; PAGE]) -> impl Iterator<Item = u64> {
 mod tests {
     use super::*;
     use crate::lab::array::pages::page;
+
+    #[test]
+    fn pages_of_tables_are_told_from_those_of_logs() {
+        let mut heap = [0; PAGE];
+        heap[12..20].copy_from_slice(&[0x38, 0, 0x80, 0x1c, 0x00, 0x20, 0x04, 0x20]);
+        // A page of the write-ahead log begins with its magic, and has how much of a record goes on there.
+        let mut log = [0; PAGE];
+        log[..20].copy_from_slice(&[
+            0x10, 0xD1, 5, 0, 1, 0, 0, 0, 0, 0, 0x54, 1, 0, 0, 0, 0, 0x84, 3, 0, 0,
+        ]);
+        let leaf = page(b"\rxx");
+        assert!(holds_rows(&heap) && leaf.is_some_and(|leaf| holds_rows(&leaf)));
+        assert!(!holds_rows(&log) && !holds_rows(&[0; PAGE]));
+    }
 
     #[test]
     fn transactions_are_found_wherever_they_lie() {

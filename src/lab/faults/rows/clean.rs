@@ -3,8 +3,8 @@
 use super::{
     ABORT, ACROSS, BOOT, CHAIN, CLONE, CRASH, DATABASE, DISK_GROUP, DRAIN, FAILBACK, FREEZE,
     FREEZE_THAW, HARD_KILL, HOOK_FAILURE, HOTPLUG, IDENTITY, MASS, MIGRATE, MOVE, MOVED_AWAY,
-    MULTI_DISK, NODE_DOWN, PRIMARY_UP, PROTECTED, RELOCATE, RESIZE, RESTART_PAUSE, RESTORE,
-    THAW_GUARANTEE, THEN_FAILOVER,
+    MULTI_DISK, MYSQL, NODE_DOWN, POSTGRESQL, PRIMARY_UP, PROTECTED, RELOCATE, RESIZE,
+    RESTART_PAUSE, RESTORE, SQLITE, THAW_GUARANTEE, THEN_FAILOVER,
 };
 use crate::lab::faults::{FaultSpec, How, Ordained, Phase, Place};
 
@@ -43,12 +43,11 @@ pub(super) const ROWS: &[FaultSpec] = &[
         "workloads.0.recipe=vm-quiesce",
         "workloads.0.recipeMode=faithful",
     ]),
-    clean("clean-db", DATABASE)
-        .plan(&[
-            "workloads.0.database.freezeHook=true",
-            "workloads.0.recipe=sqlite",
-        ])
+    clean("clean-db", DATABASE).plan(SQLITE).real_only(),
+    clean("clean-db-postgresql", DATABASE)
+        .plan(POSTGRESQL)
         .real_only(),
+    clean("clean-db-mysql", DATABASE).plan(MYSQL).real_only(),
     clean("clean-restore-by-recipe", NODE_DOWN).plan(&["workloads.0.recipe=vm-quiesce"]),
     clean("clean-hook-failure", HOOK_FAILURE).plan(&["objectives.freezeStall=15s"]),
     clean("clean-thaw-guarantee", THAW_GUARANTEE).plan(&["deadlines.unfreeze=2s"]),

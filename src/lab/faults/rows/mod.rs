@@ -33,6 +33,21 @@ const FREEZE_THAW: &str = "recipe.freeze-thaw";
 const HOOK_FAILURE: &str = "recipe.hook-failure";
 const THAW_GUARANTEE: &str = "recipe.thaw-guarantee";
 const DATABASE: &str = "recipe.db";
+/// Databases that are quiesced by the Recipe and the hook made for them.
+const SQLITE: &[&str] = &[
+    "workloads.0.database.freezeHook=true",
+    "workloads.0.recipe=sqlite",
+];
+const POSTGRESQL: &[&str] = &[
+    "workloads.0.database.engine=postgresql",
+    "workloads.0.database.freezeHook=true",
+    "workloads.0.recipe=postgresql",
+];
+const MYSQL: &[&str] = &[
+    "workloads.0.database.engine=mysql",
+    "workloads.0.database.freezeHook=true",
+    "workloads.0.recipe=mysql",
+];
 const RESTART_PAUSE: &str = "lifecycle.restart-pause";
 const HOTPLUG: &str = "hotplug.persist";
 const PROTECTED: &str = "hotplug.protected";

@@ -1,11 +1,36 @@
 //! Faults of Recipes: in what they say, in what their hooks meet, and in who is to thaw.
 
-use super::{DATABASE, FREEZE_THAW, HOOK_FAILURE, NODE_DOWN, THAW_GUARANTEE};
+use super::{
+    DATABASE, FREEZE_THAW, HOOK_FAILURE, MYSQL, NODE_DOWN, POSTGRESQL, SQLITE, THAW_GUARANTEE,
+};
 use crate::lab::faults::{Fault, FaultSpec, How, Phase, Place};
 
 /// A Recipe or the reading of it is wrong; nothing is planted.
 const fn written(name: &'static str, summary: &'static str) -> FaultSpec {
     FaultSpec::new(How::Clean, name, summary).at(Place::Tool, Phase::Recipe)
+}
+
+/// The agent of a guest with a database runs no hook.
+const fn hookless(name: &'static str, summary: &'static str) -> FaultSpec {
+    FaultSpec::lab(Fault::AgentHookless, name, summary)
+        .at(Place::Guest, Phase::Recipe)
+        .seen_in(DATABASE)
+        .real_only()
+        .fires(&["A6"])
+        .sources(&[
+            "qemu: qemu-ga --fsfreeze-hook",
+            "debian: qemu-guest-agent.service",
+        ])
+}
+
+/// A database comes back with a hole.
+const fn page_lost(name: &'static str, summary: &'static str) -> FaultSpec {
+    FaultSpec::lab(Fault::DatabasePageLost, name, summary)
+        .at(Place::Array, Phase::Promote)
+        .seen_in(DATABASE)
+        .real_only()
+        .fires(&["A6"])
+        .doubts(&["A7"])
 }
 
 /// The rows.
@@ -124,30 +149,30 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .seen_in(THAW_GUARANTEE)
     .plan(&["deadlines.unfreeze=2s"])
     .fires(&["A4"]),
-    FaultSpec::lab(
-        Fault::AgentHookless,
+    hookless(
         "agent-without-hooks",
         "the guest agent was started without -F, as Debian's unit does it: it freezes, and the hook is not run",
     )
-    .at(Place::Guest, Phase::Recipe)
-    .seen_in(DATABASE)
-    .plan(&[
-        "workloads.0.database.freezeHook=true",
-        "workloads.0.recipe=sqlite",
-    ])
-    .real_only()
-    .fires(&["A6"])
-    .sources(&["qemu: qemu-ga --fsfreeze-hook", "debian: qemu-guest-agent.service"]),
-    FaultSpec::lab(
-        Fault::DatabasePageLost,
+    .plan(SQLITE),
+    hookless(
+        "agent-without-hooks-postgresql",
+        "the guest agent of a PostgreSQL server was started without -F: it freezes, and no checkpoint is taken",
+    )
+    .plan(POSTGRESQL),
+    hookless(
+        "agent-without-hooks-mysql",
+        "the guest agent of a MariaDB server was started without -F: it freezes, and tables stand open",
+    )
+    .plan(MYSQL),
+    page_lost(
         "database-page-lost",
         "a page of the database is lost on the replica of a disk that carries no ledger",
+    ),
+    page_lost(
+        "database-page-lost-postgresql",
+        "half a page of a table of PostgreSQL is lost on the replica, from before the last checkpoint",
     )
-    .at(Place::Array, Phase::Promote)
-    .seen_in(DATABASE)
-    .real_only()
-    .fires(&["A6"])
-    .doubts(&["A7"]),
+    .plan(POSTGRESQL),
     FaultSpec::lab(
         Fault::DatabaseBehind,
         "database-behind",

@@ -63,6 +63,8 @@ pub enum Layer {
     Sqlite,
     /// The PostgreSQL server and its command-line programs.
     Postgres,
+    /// The MariaDB server and its client.
+    Mariadb,
     /// `fio`.
     Bench,
     /// systemd and what it runs, for systems that are installed on a disk.
@@ -71,13 +73,20 @@ pub enum Layer {
 
 impl Layer {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Sqlite, Self::Postgres, Self::Bench, Self::Systemd];
+    pub const ALL: [Self; 5] = [
+        Self::Sqlite,
+        Self::Postgres,
+        Self::Mariadb,
+        Self::Bench,
+        Self::Systemd,
+    ];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgres",
+            Self::Mariadb => "mariadb",
             Self::Bench => "bench",
             Self::Systemd => "systemd",
         }

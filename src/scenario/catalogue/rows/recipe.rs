@@ -132,7 +132,8 @@ pub(super) const ROWS: &[Spec] = &[
         sources: &[
             "RamenDR: Recipe hooks and capture",
             "SQLite: write-ahead log, integrity_check",
-            "PostgreSQL, MySQL: continuous archiving and backup",
+            "PostgreSQL: reliability and the write-ahead log, pg_waldump, amcheck",
+            "MariaDB: FLUSH TABLES WITH READ LOCK, CHECK TABLE",
         ],
     },
     Spec {

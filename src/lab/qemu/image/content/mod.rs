@@ -134,12 +134,28 @@ const POSTGRES: &[Pick] = &[
     },
 ];
 
+const MARIADB: &[Pick] = &[
+    pick(
+        "mariadb-server-core",
+        &[
+            "usr/sbin/mariadbd",
+            // What a data folder begins with.
+            "usr/share/mysql/mysql_system_tables.sql",
+            "usr/share/mysql/mysql_system_tables_data.sql",
+            "usr/share/mysql/charsets/",
+            "usr/share/mysql/english/errmsg.sys",
+        ],
+    ),
+    pick("mariadb-client-core", &["usr/bin/mariadb"]),
+];
+
 /// What a layer adds.
 const fn layer(layer: Layer) -> &'static [Pick] {
     match layer {
         Layer::Sqlite => SQLITE,
         Layer::Bench => BENCH,
         Layer::Postgres => POSTGRES,
+        Layer::Mariadb => MARIADB,
         Layer::Systemd => systemd::PICKS,
     }
 }
@@ -151,12 +167,13 @@ pub(super) fn picks<'a>(layers: impl IntoIterator<Item = &'a Layer>) -> Vec<Pick
 }
 
 /// PostgreSQL's programs that get a name on the path; Debian has them in a folder for each version.
-pub(super) const POSTGRES_COMMANDS: [&str; 9] = [
+pub(super) const POSTGRES_COMMANDS: [&str; 10] = [
     "createdb",
     "initdb",
     "pg_controldata",
     "pg_ctl",
     "pg_isready",
+    "pg_waldump",
     "pgbench",
     "pg_amcheck",
     "postgres",
