@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use virtproof::cli::args::Cli;
 
-const PAGES: [&str; 22] = [
+const PAGES: [&str; 25] = [
     "README.md",
     "docs/architecture.md",
     "docs/catalogue.md",
@@ -19,8 +19,10 @@ const PAGES: [&str; 22] = [
     "docs/lifecycle.md",
     "docs/lint.md",
     "docs/migration.md",
+    "docs/mysql.md",
     "docs/performance.md",
     "docs/plan.md",
+    "docs/postgresql.md",
     "docs/quiesce.md",
     "docs/rbac.md",
     "docs/real-guests.md",
@@ -28,6 +30,7 @@ const PAGES: [&str; 22] = [
     "docs/selftest.md",
     "docs/simulation.md",
     "docs/snapshots.md",
+    "docs/sqlite.md",
     "docs/storage.md",
     "docs/templates.md",
 ];
