@@ -173,6 +173,33 @@ fn a_frozen_xfs_is_judged_by_its_own_rules() {
     passes("recipe.freeze-covers-replica", &sets, &checks);
 }
 
+/// A database with the Recipe and the hook that were made for it comes back whole, with all that it owes,
+/// and as its hook left it.
+fn database_passes(engine: &str) {
+    let recipe = format!("workloads.0.recipe={engine}");
+    let engine = format!("workloads.0.database.engine={engine}");
+    let sets = [&*engine, &*recipe, "workloads.0.database.freezeHook=true"];
+    passes("recipe.db", &sets, &["A1", "A2", "A6", "A7", "G1"]);
+}
+
+#[test]
+fn sqlite_survives_with_an_empty_log() {
+    let Some(_turn) = available() else { return };
+    database_passes("sqlite");
+}
+
+#[test]
+fn postgresql_survives_with_a_checkpoint_behind_it() {
+    let Some(_turn) = available() else { return };
+    database_passes("postgresql");
+}
+
+#[test]
+fn mariadb_survives_with_closed_tables() {
+    let Some(_turn) = available() else { return };
+    database_passes("mysql");
+}
+
 #[test]
 fn lost_and_skewed_writes_are_caught_on_a_real_kernel_too() {
     let Some(_turn) = available() else { return };
