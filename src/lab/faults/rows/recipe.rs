@@ -155,12 +155,12 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .plan(SQLITE),
     hookless(
-        "agent-without-hooks-postgresql",
+        "postgresql-without-hooks",
         "the guest agent of a PostgreSQL server was started without -F: it freezes, and no checkpoint is taken",
     )
     .plan(POSTGRESQL),
     hookless(
-        "agent-without-hooks-mysql",
+        "mysql-without-hooks",
         "the guest agent of a MariaDB server was started without -F: it freezes, and tables stand open",
     )
     .plan(MYSQL),
@@ -169,7 +169,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
         "a page of the database is lost on the replica of a disk that carries no ledger",
     ),
     page_lost(
-        "database-page-lost-postgresql",
+        "postgresql-page-lost",
         "half a page of a table of PostgreSQL is lost on the replica, from before the last checkpoint",
     )
     .plan(POSTGRESQL),
