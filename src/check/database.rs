@@ -10,7 +10,7 @@
 
 use super::case::Case;
 use super::finding::{Finding, moment};
-use crate::history::event::{DatabaseFact, Event, Fact, FreezeFact, Left, RowsFact};
+use crate::history::event::{DatabaseFact, Event, Fact, FreezeFact, Left, Outcome, RowsFact};
 
 /// A database that was read.
 struct Read<'a> {
@@ -256,7 +256,7 @@ fn owed(case: &Case<'_>, read_ns: u64) -> Result<(u64, String), String> {
 /// The freeze behind which the newest point was taken.
 #[derive(Clone, Copy)]
 struct Point {
-    /// When it was asked for, which every freeze says before.
+    /// When it was first asked for, which every freeze says before: asked again, it is the same.
     asked: Option<u64>,
     /// When the guest was said to be frozen.
     frozen: u64,
@@ -267,7 +267,10 @@ fn point(case: &Case<'_>, read_ns: u64) -> Option<Point> {
     for event in case.events().take_while(|event| event.at_ns < read_ns) {
         match &event.fact {
             Fact::Freeze { freeze, .. } => match freeze {
-                FreezeFact::Asked { .. } => asked = Some(event.at_ns),
+                FreezeFact::Asked { .. } => asked = asked.or(Some(event.at_ns)),
+                FreezeFact::Thawed {
+                    outcome: Outcome::Ok,
+                } => asked = None,
                 FreezeFact::Frozen => {
                     frozen = Some(Point {
                         asked,

@@ -139,7 +139,7 @@ fn damage_gaps_and_parts_of_transactions_are_found() {
     }
 }
 
-/// A hook that was to leave this was put in place before the freeze, which was asked for when 15
+/// A hook that was to leave this was put in place before the freeze, which was first asked for when 15
 /// transactions were known.
 fn hooked(mut kit: Kit, hook: bool, leaves: Left) -> Kit {
     let made = DatabaseFact::Made {
@@ -159,11 +159,13 @@ fn hooked(mut kit: Kit, hook: bool, leaves: Left) -> Kit {
         )
     };
     kit.without(asked);
-    let earlier = Fact::Freeze {
+    let again = || Fact::Freeze {
         site: Site::Primary,
         freeze: FreezeFact::Asked { timeout_ms: 0 },
     };
-    kit.add(PAUSE - 184 * MS - MS / 2, earlier);
+    kit.add(PAUSE - 184 * MS - MS / 2, again());
+    // A walk that is repeated asks again, and the hook finds nothing to do.
+    kit.add(PAUSE + 5 * MS, again());
     kit
 }
 

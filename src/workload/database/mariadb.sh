@@ -10,9 +10,10 @@ options=$2/mariadb.cnf
 me=$(id -un)
 # On a user's path servers need not be.
 PATH=$PATH:/usr/sbin:/usr/libexec
-# The tables that a server needs, as its package brings them.
-for tables in /usr/share/mysql /usr/share/mariadb "$VIRTPROOF_SHARE"; do
-    [ -f "$tables/mysql_system_tables.sql" ] && share=$tables
+# The tables that a server needs, as its package brings them: releases name folder and files as they like.
+for tables in /usr/share/mysql/mysql /usr/share/mysql/mariadb /usr/share/mariadb/mariadb \
+    "$VIRTPROOF_SHARE/mysql" "$VIRTPROOF_SHARE/mariadb"; do
+    [ -f "${tables}_system_tables.sql" ] && share=$tables
 done
 
 # A session with the server; what it says is bare values, each statement's at once, and the first error
@@ -41,7 +42,7 @@ myisam_recover_options = OFF
 END
     [ "$me" != root ] || echo 'user = mysql'
     # For a server that lies elsewhere than where it was built for.
-    [ -z "$VIRTPROOF_SHARE" ] || echo "lc_messages_dir = $share"
+    [ -z "$VIRTPROOF_SHARE" ] || echo "lc_messages_dir = $VIRTPROOF_SHARE"
 }
 
 # Starts the server and waits until it serves; a crash before is recovered from. The server changes to
@@ -75,7 +76,7 @@ make() {
         fi
     done
     if [ -z "$share" ]; then
-        echo "the guest has no mysql_system_tables.sql" >&2
+        echo "the guest has no mariadb_system_tables.sql or mysql_system_tables.sql" >&2
         exit 127
     fi
     stop
@@ -85,7 +86,7 @@ make() {
     # What mariadb-install-db does, without help texts and the sys schema.
     {
         printf '%s;\n' 'CREATE DATABASE mysql' 'USE mysql' "SET @auth_root_socket = '$me'"
-        cat "$share/mysql_system_tables.sql" "$share/mysql_system_tables_data.sql"
+        cat "${share}_system_tables.sql" "${share}_system_tables_data.sql"
         echo 'CREATE DATABASE virtproof;'
     } | mariadbd --defaults-file="$options" --log-error= --bootstrap > "$run/bootstrap" 2>&1
     if ! [ -d "$data/virtproof" ] || ! start; then

@@ -139,11 +139,17 @@ const MARIADB: &[Pick] = &[
         "mariadb-server-core",
         &[
             "usr/sbin/mariadbd",
-            // What a data folder begins with.
-            "usr/share/mysql/mysql_system_tables.sql",
-            "usr/share/mysql/mysql_system_tables_data.sql",
+            // What a data folder begins with; named otherwise from MariaDB 11 on.
+            "?usr/share/mysql/mysql_system_tables.sql",
+            "?usr/share/mysql/mysql_system_tables_data.sql",
+            "?usr/share/mysql/mariadb_system_tables.sql",
+            "?usr/share/mysql/mariadb_system_tables_data.sql",
+            "?usr/share/mariadb/mariadb_system_tables.sql",
+            "?usr/share/mariadb/mariadb_system_tables_data.sql",
             "usr/share/mysql/charsets/",
-            "usr/share/mysql/english/errmsg.sys",
+            "usr/share/mysql/english/",
+            "usr/share/mariadb/charsets/",
+            "usr/share/mariadb/english/",
         ],
     ),
     pick("mariadb-client-core", &["usr/bin/mariadb"]),
