@@ -92,6 +92,7 @@ impl Linux {
             )?;
             mount::make_ledger(&path, size)
                 .map_err(|error| OpenError::io(format!("creating {}", path.display()), error))?;
+            mount::remount(&device, target, access)?;
         }
         self.open_path(&path, access)
     }

@@ -42,7 +42,7 @@ const fn tools(kind: Kind) -> &'static Tools {
 
 /// Mounts the file system of a file volume, after making it if this may be. For reading nothing is
 /// replayed: a replay writes, and a journal that was not replayed hides no ledger cell, because the
-/// file was made and mounted anew before, and file data is not journaled.
+/// file was made and mounted anew before (see [`remount`]), and file data is not journaled.
 pub(super) fn mount(
     device: &Path,
     target: &FileTarget,
@@ -78,6 +78,14 @@ fn mount_as(device: &Path, target: &FileTarget, access: Access) -> Result<(), Op
     fs::create_dir_all(at).map_err(|error| OpenError::io(format!("creating {at}"), error))?;
     let device = device.to_string_lossy();
     run(&arguments(target.kind, access), &[&device, at])
+}
+
+/// Unmounts a file system and mounts it again. What was made on it stands in its place afterwards, and not
+/// in the journal alone: until then a sync makes it durable, but a copy of the device that is mounted
+/// without a replay does not show it.
+pub(super) fn remount(device: &Path, target: &FileTarget, access: Access) -> Result<(), OpenError> {
+    run(&["umount"], &[target.mount.as_str()])?;
+    mount_as(device, target, access)
 }
 
 fn arguments(kind: Kind, access: Access) -> Vec<&'static str> {
