@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::life::{Devices, Life};
@@ -17,6 +18,18 @@ pub enum MoveError {
     /// It is on its way already.
     #[error("the guest is being migrated already")]
     Busy,
+    /// It was given up before the copying of the memory began.
+    #[error("the migration of the guest was cancelled on demand")]
+    GivenUp,
+    /// The limit passed before the copying of the memory began.
+    #[error("the disks of the guest were not copied within {} s", .0.as_secs())]
+    Overdue(Duration),
+    /// The disks that are to move along were not copied to the end.
+    #[error("the disks of the guest are not copied any more")]
+    Disks,
+    /// The target was killed before the copying of the memory began.
+    #[error("the target of the guest's migration was killed before it took anything up")]
+    TargetLost,
     /// There is no room for a second QEMU.
     #[error(transparent)]
     Room(#[from] TooLarge),
@@ -38,12 +51,23 @@ pub struct Limits {
 }
 
 /// A migration under way.
+#[derive(Default)]
 pub(super) struct Journey {
     abort: CancellationToken,
+    /// The target is killed, whether or not it is there already.
+    lost: CancellationToken,
     target: Option<Arc<Life>>,
 }
 
 impl Journey {
+    /// The target is gone, or will be as soon as it comes.
+    fn lose(&self) {
+        self.lost.cancel();
+        if let Some(target) = &self.target {
+            target.cut();
+        }
+    }
+
     /// The power of both nodes is gone.
     pub(super) fn cut(&self) {
         self.abort.cancel();
@@ -54,27 +78,32 @@ impl Journey {
 }
 
 impl Machine {
-    /// Moves the guest to another QEMU on these devices. When this returns well, it runs there, and the
-    /// first QEMU is gone.
+    /// Moves the guest to another QEMU on these devices, once `disks` says that those which move along are
+    /// copied; false is that they are not copied any more. When this returns well, it runs there, and
+    /// the first QEMU is gone.
     pub async fn migrate(
         self: &Arc<Self>,
         devices: Devices,
+        disks: impl Future<Output = bool> + Send,
         limits: Limits,
     ) -> Result<(), MoveError> {
-        let abort = CancellationToken::new();
+        let new = Journey::default();
+        let (abort, lost) = (new.abort.clone(), new.lost.clone());
         {
             let mut journey = lock(&self.journey);
             if journey.is_some() {
                 return Err(MoveError::Busy);
             }
-            *journey = Some(Journey {
-                abort: abort.clone(),
-                target: None,
-            });
+            *journey = Some(new);
         }
-        let root = self.blueprint.root.as_deref();
-        let devices = self.striker.watch(&devices, root);
-        let moved = self.travel(&devices, abort, limits).await;
+        let moved = match copied(disks, (&abort, &lost), limits).await {
+            Ok(limits) => {
+                let root = self.blueprint.root.as_deref();
+                let devices = self.striker.watch(&devices, root);
+                self.travel(&devices, (abort, &lost), limits).await
+            }
+            Err(error) => Err(error),
+        };
         lock(&self.journey).take();
         moved
     }
@@ -82,7 +111,7 @@ impl Machine {
     async fn travel(
         self: &Arc<Self>,
         devices: &Devices,
-        abort: CancellationToken,
+        (abort, lost): (CancellationToken, &CancellationToken),
         limits: Limits,
     ) -> Result<(), MoveError> {
         let memory = self.blueprint.memory();
@@ -101,6 +130,10 @@ impl Machine {
         let target = Arc::new(target);
         if let Some(journey) = lock(&self.journey).as_mut() {
             journey.target = Some(Arc::clone(&target));
+        }
+        if lost.is_cancelled() {
+            target.cut();
+            return Err(MoveError::TargetLost);
         }
         watch::follow(self, &target);
         let options = Options {
@@ -140,11 +173,70 @@ impl Machine {
         }
     }
 
-    /// Kills the target of a migration that is under way.
+    /// Kills the target of a migration that is under way, or that is only being prepared.
     pub fn lose_target(&self) {
-        let journey = lock(&self.journey);
-        if let Some(target) = journey.as_ref().and_then(|journey| journey.target.as_ref()) {
-            target.cut();
+        if let Some(journey) = lock(&self.journey).as_ref() {
+            journey.lose();
         }
+    }
+}
+
+/// Waits until the disks that move along are copied; what is left of the limits.
+async fn copied(
+    disks: impl Future<Output = bool> + Send,
+    (abort, lost): (&CancellationToken, &CancellationToken),
+    limits: Limits,
+) -> Result<Limits, MoveError> {
+    let begun = Instant::now();
+    let copied = tokio::select! {
+        () = abort.cancelled() => return Err(MoveError::GivenUp),
+        () = lost.cancelled() => return Err(MoveError::TargetLost),
+        copied = timeout(limits.limit, disks) => copied,
+    };
+    match copied {
+        Ok(true) => Ok(Limits {
+            limit: limits.limit.saturating_sub(begun.elapsed()),
+            ..limits
+        }),
+        Ok(false) => Err(MoveError::Disks),
+        Err(_elapsed) => Err(MoveError::Overdue(limits.limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        bandwidth: 0,
+        limit: Duration::from_secs(150),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn copying_disks_takes_its_time_off_the_limit_and_can_be_given_up() {
+        let journey = Journey::default();
+        let tokens = (&journey.abort, &journey.lost);
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            true
+        };
+        let left = copied(slow, tokens, LIMITS).await.unwrap();
+        assert_eq!(left.limit, Duration::from_secs(100));
+        let gone = copied(async { false }, tokens, LIMITS).await;
+        assert!(matches!(gone, Err(MoveError::Disks)));
+        let late = copied(std::future::pending(), tokens, LIMITS).await;
+        assert!(matches!(late, Err(MoveError::Overdue(limit)) if limit == LIMITS.limit));
+        journey.cut();
+        let given_up = copied(std::future::pending(), tokens, LIMITS).await;
+        assert!(matches!(given_up, Err(MoveError::GivenUp)));
+    }
+
+    #[tokio::test]
+    async fn a_target_can_be_lost_before_there_is_one() {
+        let journey = Journey::default();
+        journey.lose();
+        let tokens = (&journey.abort, &journey.lost);
+        let lost = copied(std::future::pending(), tokens, LIMITS).await;
+        assert!(matches!(lost, Err(MoveError::TargetLost)));
     }
 }

@@ -164,29 +164,39 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
     settle("a migration's state", written);
     let job = (namespace, name);
     let guest = domain.guest();
-    match guest.as_ref().and_then(|guest| guest.real()) {
-        None => {
-            let time = copying(ctx, &terms);
-            let disks = time.unwrap_or_else(|| Duration::from_secs(terms.limit()));
-            let begun = storage_move::begin(ctx, &vmi, &domain, &place.node, attached, disks);
-            if let Err(why) = begun {
-                ctx.push(Work::MigrationFailed(job, Broken::Lost(why)));
-            } else if let Some(time) = time {
-                mismove::end_later(ctx, &domain, time, Work::Migrated(job));
-            } else {
-                let limit = terms.limit();
-                let overdue = Work::MigrationFailed(job, Broken::Overdue(limit));
-                ctx.after(Duration::from_secs(limit), overdue);
+    let machine = guest.as_ref().and_then(|guest| guest.real());
+    let time = copying(ctx, &terms);
+    let mut disks = time.unwrap_or_else(|| Duration::from_secs(terms.limit()));
+    if machine.is_some() {
+        disks = disks.max(real::DISKS);
+    }
+    let node = &place.node;
+    let begun = storage_move::begin(ctx, &vmi, &domain, node, attached.clone(), disks);
+    let copies = match begun {
+        Ok(copies) => copies,
+        Err(why) => return ctx.push(Work::MigrationFailed(job, Broken::Lost(why))),
+    };
+    if let Some(machine) = machine {
+        let (here, copied) = ((&ctx.array, ctx.site), storage_move::copied(&vmi));
+        match real::opened(here, &domain, &copied, node, attached) {
+            Ok(opened) => {
+                let trip = real::Trip {
+                    job,
+                    node: node.clone(),
+                    opened,
+                    copies,
+                    terms,
+                };
+                real::migrate(ctx, &domain, Arc::clone(machine), trip);
             }
+            Err(why) => ctx.push(Work::MigrationFailed(job, Broken::Lost(why))),
         }
-        Some(_) if storage_move::copies(&vmi) => {
-            let why = "this lab copies the disks of simulated guests only".to_owned();
-            ctx.push(Work::MigrationFailed(job, Broken::Lost(why)));
-        }
-        Some(machine) => {
-            let (machine, node) = (Arc::clone(machine), place.node.clone());
-            real::migrate(ctx, job, &domain, machine, node, attached, terms);
-        }
+    } else if let Some(time) = time {
+        mismove::end_later(ctx, &domain, time, Work::Migrated(job));
+    } else {
+        let limit = terms.limit();
+        let overdue = Work::MigrationFailed(job, Broken::Overdue(limit));
+        ctx.after(Duration::from_secs(limit), overdue);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::{CHANGE, MOVING, forget};
 use crate::lab::api::ApiError;
@@ -22,13 +23,25 @@ const TOO_SMALL: &str = "Volume migration cannot be performed because the destin
 /// In how many pieces a disk is copied.
 const PIECES: u32 = 16;
 
-/// Whether a VMI's migration copies volumes.
-pub(in crate::lab::vm) fn copies(vmi: &Value) -> bool {
-    !items(vmi, MOVING).is_empty()
+/// Disks that are being copied. They are whether or not anybody waits.
+#[derive(Debug)]
+pub(in crate::lab::vm) struct Copies(Vec<JoinHandle<bool>>);
+
+impl Copies {
+    /// Waits until all of them are copied; false if one is not copied any more. From then on what the
+    /// guest writes goes to both.
+    pub(in crate::lab::vm) async fn made(self) -> bool {
+        for copy in self.0 {
+            if !copy.await.is_ok_and(|made| made) {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 /// The names of the volumes that a VMI's migration copies.
-fn copied(vmi: &Value) -> Vec<&str> {
+pub(in crate::lab::vm) fn copied(vmi: &Value) -> Vec<&str> {
     let moving = items(vmi, MOVING).iter();
     moving
         .filter_map(|moved| moved["volumeName"].as_str())
@@ -44,12 +57,13 @@ pub(in crate::lab::vm) fn begin(
     node: &str,
     mut opened: Vec<Attached>,
     time: Duration,
-) -> Result<(), String> {
+) -> Result<Copies, String> {
     let names = copied(vmi);
     opened.retain(|open| names.contains(&open.volume.as_str()));
     // From here on whoever gives the migration up gives these up too.
     domain.expect(opened.clone());
     let own = domain.attached();
+    let mut copies = Vec::new();
     for open in &opened {
         let Some(old) = own.iter().find(|old| old.volume == open.volume) else {
             continue;
@@ -62,22 +76,23 @@ pub(in crate::lab::vm) fn begin(
             _ => status.to_string(),
         })?;
         let (site, from) = (Arc::clone(ctx), old.handle.clone());
-        ctx.tracker.spawn(async move {
+        copies.push(ctx.tracker.spawn(async move {
             for piece in 1..=PIECES {
                 tokio::select! {
-                    () = site.token.cancelled() => return,
+                    () = site.token.cancelled() => return false,
                     () = site.clock.pass(time / PIECES) => {}
                 }
                 let copied = site
                     .array
                     .copy_on(site.site, &from, number, (piece, PIECES));
                 if copied != Ok(true) {
-                    return;
+                    return false;
                 }
             }
-        });
+            true
+        }));
     }
-    Ok(())
+    Ok(Copies(copies))
 }
 
 /// The guest goes on upon the copies, all at one instant.

@@ -4,7 +4,7 @@
 //!
 //! Contract: the objects change in the order of virt-controller and virt-handler. A move that cannot be
 //! made asks for a restart instead, and one that fails is tried again, ever later, until it is taken
-//! back. Only simulated guests' disks are copied.
+//! back. Of a real guest, too, it is the array that copies the disks: see [`begin`].
 
 mod copying;
 mod refusal;
@@ -20,7 +20,7 @@ use super::site::{Ctx, Key, Work, key};
 use super::vmi::modify;
 use crate::lab::api::{ApiError, DeleteOptions, Part, meta};
 
-pub(super) use copying::{abandon, begin, copies, moved, pivot};
+pub(super) use copying::{Copies, abandon, begin, copied, moved, pivot};
 pub(super) use refusal::refusal;
 
 /// Condition of a VMI whose volumes are to be others.
