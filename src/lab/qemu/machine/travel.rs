@@ -217,7 +217,7 @@ mod tests {
         let journey = Journey::default();
         let tokens = (&journey.abort, &journey.lost);
         let slow = async {
-            tokio::time::sleep(Duration::from_secs(50)).await;
+            tokio::time::advance(Duration::from_secs(50)).await;
             true
         };
         let left = copied(slow, tokens, LIMITS).await.unwrap();

@@ -177,8 +177,8 @@ pub(super) fn target_ready(ctx: &Ctx, pod: &Value, place: &Place, attached: Vec<
         Err(why) => return ctx.push(Work::MigrationFailed(job, Broken::Lost(why))),
     };
     if let Some(machine) = machine {
-        let (here, copied) = ((&ctx.array, ctx.site), storage_move::copied(&vmi));
-        match real::opened(here, &domain, &copied, node, attached) {
+        let (here, names) = ((&ctx.array, ctx.site), storage_move::copied(&vmi));
+        match real::opened(here, &domain, &names, node, attached) {
             Ok(opened) => {
                 let trip = real::Trip {
                     job,

@@ -82,10 +82,10 @@ pub(in crate::lab::vm) fn begin(
                     () = site.token.cancelled() => return false,
                     () = site.clock.pass(time / PIECES) => {}
                 }
-                let copied = site
+                let done = site
                     .array
                     .copy_on(site.site, &from, number, (piece, PIECES));
-                if copied != Ok(true) {
+                if done != Ok(true) {
                     return false;
                 }
             }
