@@ -56,15 +56,11 @@ pub(super) const ROWS: &[FaultSpec] = &[
     clean("clean-identity", IDENTITY),
     clean("clean-restart-pause", RESTART_PAUSE),
     clean("clean-hard-kill", HARD_KILL),
-    clean("clean-hotplug", HOTPLUG).simulated_only(),
+    clean("clean-hotplug", HOTPLUG),
     clean("clean-hotplug-protected", PROTECTED),
     clean("clean-resize", RESIZE),
-    clean("clean-storage-migrate", MOVE)
-        .plan(PATIENT)
-        .simulated_only(),
-    clean("clean-storage-then-failover", MOVED_AWAY)
-        .plan(PATIENT)
-        .simulated_only(),
+    clean("clean-storage-migrate", MOVE).plan(PATIENT),
+    clean("clean-storage-then-failover", MOVED_AWAY).plan(PATIENT),
     clean("clean-snapshot-restore", RESTORE),
     clean("clean-snapshot-multi-disk", MULTI_DISK),
     clean("clean-snapshot-multi-disk-group", DISK_GROUP),

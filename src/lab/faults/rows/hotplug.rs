@@ -13,8 +13,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Controller, Phase::Load)
     .seen_in(HOTPLUG)
     .plan(&["deadlines.ssh=8s"])
-    .fires(&["H1", "O1"])
-    .simulated_only(),
+    .fires(&["H1", "O1"]),
     FaultSpec::lab(
         Fault::PlugForgotten,
         "plug-forgotten",
@@ -24,7 +23,6 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .seen_in(HOTPLUG)
     .plan(&["deadlines.transition=8s"])
     .fires(&["H1", "O1"])
-    .simulated_only()
     .sources(&["KubeVirt: addvolume on a VMI is ephemeral"]),
     FaultSpec::lab(
         Fault::PlugStalls,
@@ -48,8 +46,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Controller, Phase::Load)
     .seen_in(HOTPLUG)
     .plan(&["deadlines.ssh=8s"])
-    .fires(&["H1", "O1"])
-    .simulated_only(),
+    .fires(&["H1", "O1"]),
     FaultSpec::lab(
         Fault::JoinerLeftOut,
         "joiner-left-out",
@@ -70,8 +67,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .aimed(Moment::Promote)
     .seen_in(PROTECTED)
     .plan(&["deadlines.ssh=8s"])
-    .fires(&["H1", "O1"])
-    .simulated_only(),
+    .fires(&["H1", "O1"]),
     FaultSpec::lab(
         Fault::ResizeUnseen,
         "resize-unseen",

@@ -12,8 +12,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .at(Place::Array, Phase::Migration)
     .seen_in(MOVE)
-    .fires(&["D1", "M3"])
-    .simulated_only(),
+    .fires(&["D1", "M3"]),
     FaultSpec::lab(
         Fault::MoveIsNoOp,
         "move-is-a-no-op",
@@ -21,8 +20,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     )
     .at(Place::Controller, Phase::Migration)
     .seen_in(MOVE)
-    .fires(&["M5"])
-    .simulated_only(),
+    .fires(&["M5"]),
     FaultSpec::lab(
         Fault::MovedDiskUnprotected,
         "moved-disk-unprotected",
@@ -31,6 +29,5 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Array, Phase::Replication)
     .seen_in(MOVE)
     .plan(&["deadlines.sync=6s"])
-    .fires(&["O1", "O2"])
-    .simulated_only(),
+    .fires(&["O1", "O2"]),
 ];
