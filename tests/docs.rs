@@ -1,11 +1,13 @@
 //! Every command that the documents show: all of them must parse, and those of the lab's page and of
 //! the page on Recipes are run as they stand, in order.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use clap::Parser;
 use virtproof::cli::args::Cli;
+use virtproof::scenario::catalogue::{catalogue, select};
 
 const PAGES: [&str; 25] = [
     "README.md",
@@ -101,6 +103,49 @@ fn the_commands_of_the_lab_page_work_as_they_stand() {
 fn the_commands_of_the_recipes_page_work_as_they_stand() {
     let dir = tempfile::tempdir().expect("folder");
     run_all("docs/recipes.md", dir.path(), false);
+}
+
+/// The scenarios that the table of real guests names, by who showed them.
+fn shown() -> Vec<(String, BTreeSet<String>)> {
+    let page = page("docs/real-guests.md");
+    let table = page
+        .lines()
+        .skip_while(|line| *line != "| shown by | scenarios |");
+    let rows = table.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let mut cells = row.trim_matches('|').split('|').map(str::trim);
+        let by = cells.next().expect("who showed them").to_owned();
+        let named = cells.next().expect("scenarios").split_whitespace();
+        (
+            by,
+            named.map(|id| id.trim_matches('`').to_owned()).collect(),
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn the_table_of_real_guests_names_each_scenario_once_and_those_of_the_tests_truly() {
+    let shown = shown();
+    let all: Vec<&String> = shown.iter().flat_map(|(_, ids)| ids).collect();
+    let known: BTreeSet<&str> = catalogue().map(|spec| spec.id).collect();
+    assert_eq!(all.len(), known.len(), "{all:?}");
+    assert!(all.iter().all(|id| known.contains(id.as_str())), "{all:?}");
+    let tests = page("tests/qemu.rs");
+    let named = tests.split('"').skip(1).step_by(2);
+    let named = named.filter(|text| {
+        text.chars()
+            .all(|c| c.is_ascii_lowercase() || ".*-".contains(c))
+    });
+    let run: BTreeSet<String> = named
+        .filter(|text| text.contains('.'))
+        .filter_map(|glob| select(&[glob.to_owned()]).ok())
+        .flatten()
+        .map(|spec| spec.id.to_owned())
+        .collect();
+    let (by, claimed) = &shown[0];
+    assert!(by.contains("tests/qemu.rs"), "{by}");
+    assert_eq!(claimed, &run);
 }
 
 /// Runs the commands of a page in a folder; all must succeed.

@@ -154,6 +154,22 @@ fn a_kernel_moves_between_nodes_while_it_writes() {
     passes("migrate.under-load", &["migration.count=2"], &checks);
 }
 
+/// Its ext4 is younger than what a kernel writes back by itself, and nothing freezes it.
+#[test]
+fn a_group_snapshot_of_a_young_file_system_is_read_without_its_journal() {
+    let Some(_turn) = available() else { return };
+    let checks = ["C1", "C3", "D1", "D2", "D3"];
+    passes("snapshot.multi-disk-group", &[], &checks);
+}
+
+/// The target is lost while its QEMU starts, and one migration starves.
+#[test]
+fn migrations_that_are_spoiled_leave_one_guest_where_it_was() {
+    let Some(_turn) = available() else { return };
+    let checks = ["D1", "M1", "M2", "M3", "G1"];
+    passes("migrate.abort", &[], &checks);
+}
+
 #[test]
 fn a_frozen_ext4_comes_back_clean_and_an_unfrozen_one_replays_its_journal() {
     let Some(_turn) = available() else { return };
