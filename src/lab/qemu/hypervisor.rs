@@ -1,6 +1,6 @@
 //! What starts machines: QEMU on this host, the image that they boot, and how many there is room for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use super::image::{Image, Init, Unfit};
 use super::machine::Machine;
 use super::nbd::ListenError;
 use super::net::SegmentError;
-use super::process::StartError;
+use super::process::{SOCKET_BYTES, StartError};
 use crate::lab::guest::Spec;
 
 /// What becomes of TCP sessions when a guest migrates.
@@ -39,6 +39,12 @@ pub struct Config {
     /// What becomes of TCP sessions when a guest migrates.
     pub sessions: Sessions,
 }
+
+/// The longest name among the sockets in a QEMU's folder.
+const LONGEST: &str = "migrate.sock";
+
+/// A number that no lab starts as many guests as.
+const GUESTS: u64 = 9_999;
 
 /// Why a guest did not start.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +105,13 @@ pub struct Hypervisor {
 
 impl Hypervisor {
     /// A hypervisor with as much room for guests as the host has now.
-    pub fn new(config: Config) -> Result<Arc<Self>, HostError> {
+    pub fn new(mut config: Config) -> Result<Arc<Self>, HostError> {
+        if let Ok(whole) = std::path::absolute(&config.dir) {
+            config.dir = whole;
+        }
+        if folder_name(&config.dir, GUESTS, "").is_none() {
+            return Err(HostError::LongFolder(config.dir));
+        }
         Ok(Arc::new(Self {
             config,
             admission: Admission::new(Capacity::of_this_host()?),
@@ -140,8 +152,48 @@ impl Hypervisor {
     /// A folder that no other QEMU has, for the guest of that name.
     pub(super) fn folder(&self, guest: &str) -> PathBuf {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        // Unix sockets lie in it, whose paths are short.
-        let short: String = guest.chars().take(16).collect();
-        self.config.dir.join(format!("q{number}-{short}"))
+        let name = folder_name(&self.config.dir, number, guest);
+        let name = name.unwrap_or_else(|| format!("q{number}"));
+        self.config.dir.join(name)
+    }
+}
+
+/// The name of a QEMU's folder in `dir`: as much of the guest's as leaves room for the sockets that lie in
+/// it. `None` if even the number has none.
+fn folder_name(dir: &Path, number: u64, guest: &str) -> Option<String> {
+    // Two separators.
+    let room = SOCKET_BYTES.checked_sub(dir.as_os_str().len() + LONGEST.len() + 2)?;
+    let mut name = format!("q{number}");
+    let spare = room.checked_sub(name.len())?;
+    // Its end is left out first, and of the dash nothing is kept without a name.
+    let told: String = guest
+        .chars()
+        .take(16.min(spare.saturating_sub(1)))
+        .collect();
+    if !told.is_empty() {
+        name.extend(["-", &told]);
+    }
+    Some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sockets_of_a_guest_fit_however_deep_its_folder_lies() {
+        let named = |bytes: usize, guest: &str| {
+            let dir = PathBuf::from(format!("/{}", "x".repeat(bytes - 1)));
+            let name = folder_name(&dir, 12, guest)?;
+            let path = dir.join(&name).join(LONGEST);
+            assert!(path.as_os_str().len() <= SOCKET_BYTES, "{}", path.display());
+            Some(name)
+        };
+        let guest = "ledger-0-cut1-reader";
+        assert_eq!(named(20, guest).unwrap(), "q12-ledger-0-cut1-re");
+        assert_eq!(named(82, guest).unwrap(), "q12-ledger-");
+        assert_eq!(named(89, guest).unwrap(), "q12");
+        assert_eq!(named(90, guest).unwrap(), "q12");
+        assert_eq!(named(91, guest), None);
     }
 }

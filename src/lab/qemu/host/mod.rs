@@ -87,6 +87,11 @@ pub enum HostError {
     /// KVM was wanted.
     #[error("KVM does not serve here: {0}; use TCG")]
     NoKvm(String),
+    /// Sockets cannot lie there.
+    #[error(
+        "the sockets of guests do not fit under {}, whose path is too long for Linux; use a shorter folder, or a shorter TMPDIR", .0.display()
+    )]
+    LongFolder(PathBuf),
     /// Linux does not say how much memory there is.
     #[error("/proc/meminfo does not tell MemAvailable: {0}")]
     NoMemory(String),
