@@ -67,11 +67,11 @@ pub struct Ack {
     pub first_rank: u64,
     /// The ranks, in order.
     pub ranks: Vec<Rank>,
-    /// Guest monotonic clock when the last of them became durable, nanoseconds.
+    /// Guest monotonic clock at the latest of them that became durable, nanoseconds.
     pub mono_ns: u64,
     /// Guest wall clock at the same moment, nanoseconds since the epoch.
     pub real_ns: u64,
-    /// The last host token that the probe had before the first of them became durable.
+    /// A host token that the probe had before any of them became durable, the last or one of the last.
     pub token: u32,
     /// The longest gap between two durable writes since the previous frame, nanoseconds.
     pub max_gap_ns: u64,

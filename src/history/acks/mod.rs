@@ -28,9 +28,9 @@ pub struct Batch {
     pub first_rank: u64,
     /// How many ranks.
     pub ranks: u32,
-    /// The last token that the guest had when the first of them became durable.
+    /// A token that the guest had before any of them became durable, the last or one of the last.
     pub token: u32,
-    /// Guest monotonic clock at the last of them.
+    /// Guest monotonic clock at the latest of them.
     pub mono_ns: u64,
     /// Longest gap between durable writes since the frame before, guest clock.
     pub max_gap_ns: u64,

@@ -76,6 +76,35 @@ struct Draft {
     announced: bool,
 }
 
+impl Draft {
+    fn new(first_rank: u64, token: u32) -> Self {
+        Self {
+            ack: Ack {
+                first_rank,
+                ranks: Vec::with_capacity(RANKS_PER_FRAME),
+                mono_ns: 0,
+                real_ns: 0,
+                token,
+                max_gap_ns: 0,
+            },
+            since: Instant::now(),
+            announced: false,
+        }
+    }
+
+    /// Takes in a rank. Whoever read the clock before another may be counted after it, so the ack's token is
+    /// the oldest and its time the newest of its ranks': all of them lie between the two.
+    fn add(&mut self, marks: Vec<(u32, u64)>, token: u32, now: Now, gap: u64) {
+        self.ack.ranks.push(Rank { marks });
+        self.ack.token = self.ack.token.min(token);
+        if self.ack.mono_ns <= now.mono_ns {
+            self.ack.mono_ns = now.mono_ns;
+            self.ack.real_ns = now.real_ns;
+        }
+        self.ack.max_gap_ns = self.ack.max_gap_ns.max(gap);
+    }
+}
+
 pub(super) struct State {
     pub(super) load: Load,
     /// Nobody may begin anything any more.
@@ -147,27 +176,14 @@ impl State {
     /// A rank is durable: everything that `marks` say. `token` is one that the probe had before.
     pub(super) fn durable(&mut self, marks: Vec<(u32, u64)>, token: u32, now: Now) {
         self.rank += 1;
-        let gap = self
-            .last_durable_ns
-            .replace(now.mono_ns)
-            .map_or(0, |last| now.mono_ns.saturating_sub(last));
+        let last = self.last_durable_ns;
+        let gap = last.map_or(0, |last| now.mono_ns.saturating_sub(last));
+        self.last_durable_ns = last.max(Some(now.mono_ns));
         let first_rank = self.rank;
-        let draft = self.draft.get_or_insert_with(|| Draft {
-            ack: Ack {
-                first_rank,
-                ranks: Vec::with_capacity(RANKS_PER_FRAME),
-                mono_ns: 0,
-                real_ns: 0,
-                token,
-                max_gap_ns: 0,
-            },
-            since: Instant::now(),
-            announced: false,
-        });
-        draft.ack.ranks.push(Rank { marks });
-        draft.ack.mono_ns = now.mono_ns;
-        draft.ack.real_ns = now.real_ns;
-        draft.ack.max_gap_ns = draft.ack.max_gap_ns.max(gap);
+        let draft = self
+            .draft
+            .get_or_insert_with(|| Draft::new(first_rank, token));
+        draft.add(marks, token, now, gap);
         if draft.ack.ranks.len() >= RANKS_PER_FRAME || draft.since.elapsed() >= FRAME_AGE {
             self.seal();
         }
@@ -249,4 +265,46 @@ impl State {
 pub(in super::super) fn errno(error: &io::Error) -> i32 {
     const EIO: i32 = 5;
     error.raw_os_error().unwrap_or(EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::wire::Raw;
+    use super::*;
+
+    const fn at(mono_ns: u64) -> Now {
+        Now {
+            mono_ns,
+            real_ns: 1_000 + mono_ns,
+        }
+    }
+
+    /// The second of these read the clock before the first, and before there was a token 2.
+    #[test]
+    fn a_writer_that_is_counted_late_lies_within_its_ack() {
+        let mut draft = Draft::new(7, 2);
+        draft.add(vec![(1, 1)], 2, at(60), 50);
+        draft.add(vec![(0, 2)], 1, at(20), 0);
+        let ack = &draft.ack;
+        assert_eq!((ack.mono_ns, ack.real_ns, ack.token), (60, 1_060, 1));
+        assert_eq!((ack.ranks.len(), ack.max_gap_ns), (2, 50));
+    }
+
+    #[test]
+    fn a_gap_ends_with_the_newest_write_that_was_counted() {
+        let mut state = State::new(Vec::new(), Outbox::new(1 << 20));
+        for mono_ns in [10, 60, 20, 62] {
+            state.durable(vec![(0, 1)], 1, at(mono_ns));
+            state.seal();
+        }
+        let frames = (1..=state.outbox.newest()).map(|seq| state.outbox.get(seq).unwrap());
+        let gaps = frames.map(|frame| {
+            let raw = Raw::parse(frame).unwrap();
+            match FromGuest::decode(&raw).unwrap() {
+                FromGuest::Ack(ack) => ack.max_gap_ns,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_eq!(gaps.collect::<Vec<_>>(), [0, 50, 0, 2]);
+    }
 }
