@@ -23,6 +23,7 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .seen_in(HOTPLUG)
     .plan(&["deadlines.transition=8s"])
     .fires(&["H1", "O1"])
+    .simulated_only()
     .sources(&["KubeVirt: addvolume on a VMI is ephemeral"]),
     FaultSpec::lab(
         Fault::PlugStalls,
@@ -46,7 +47,8 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Controller, Phase::Load)
     .seen_in(HOTPLUG)
     .plan(&["deadlines.ssh=8s"])
-    .fires(&["H1", "O1"]),
+    .fires(&["H1", "O1"])
+    .simulated_only(),
     FaultSpec::lab(
         Fault::JoinerLeftOut,
         "joiner-left-out",
@@ -67,7 +69,8 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .aimed(Moment::Promote)
     .seen_in(PROTECTED)
     .plan(&["deadlines.ssh=8s"])
-    .fires(&["H1", "O1"]),
+    .fires(&["H1", "O1"])
+    .simulated_only(),
     FaultSpec::lab(
         Fault::ResizeUnseen,
         "resize-unseen",

@@ -29,5 +29,6 @@ pub(super) const ROWS: &[FaultSpec] = &[
     .at(Place::Array, Phase::Replication)
     .seen_in(MOVE)
     .plan(&["deadlines.sync=6s"])
-    .fires(&["O1", "O2"]),
+    .fires(&["O1", "O2"])
+    .simulated_only(),
 ];
