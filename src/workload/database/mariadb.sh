@@ -154,26 +154,7 @@ look() {
     echo "$found" | tr '\t' ' ' | sed '/^rows /!s/^/unread /'
 }
 
-# Tells the hook where the server's socket is. Stands behind `hook`, which writes the hook itself.
-enlist() {
-    echo "$socket" > "$hooks/../mysql-sockets"
-    chmod 0755 "$hooks/virtproof-mysql"
-    sync
-}
-
-for hooks in /etc/qemu/fsfreeze-hook.d /etc/qemu-ga/fsfreeze-hook.d; do
-    [ -d "$hooks" ] && break
-done
-
-case $verb in
-    hook)
-        if ! [ -d "$hooks" ]; then
-            echo "the guest's agent has no folder fsfreeze-hook.d" >&2
-            exit 1
-        fi
-        hook > "$hooks/virtproof-mysql" && enlist
-        ;;
-    make) make ;;
-    commit) commit ;;
-    look) look ;;
-esac
+# Where the hook for the agent's freeze finds this database.
+hooked=mysql
+list=mysql-sockets
+entry=$socket

@@ -74,8 +74,11 @@ pub fn command(database: &Database, verb: Verb, root: bool) -> String {
 /// at a line that stands in no hook.
 pub fn script(engine: Engine) -> String {
     let (script, hook) = parts(engine);
-    format!("hook() {{\n    cat <<'{END}'\n{hook}{END}\n}}\n{script}")
+    format!("hook() {{\n    cat <<'{END}'\n{hook}{END}\n}}\n{script}{VERBS}")
 }
+
+/// What every script ends with.
+const VERBS: &str = include_str!("verbs.sh");
 
 /// The end of a hook in a script.
 const END: &str = "VIRTPROOF-END-OF-HOOK";
@@ -199,7 +202,7 @@ mod tests {
     #[test]
     fn every_script_knows_its_verbs_and_carries_its_hook() {
         for engine in [Engine::Sqlite, Engine::Postgresql, Engine::Mysql] {
-            let (script, hook) = parts(engine);
+            let (script, (_, hook)) = (script(engine), parts(engine));
             for verb in [Verb::Make, Verb::Hook, Verb::Commit, Verb::Look] {
                 let entry = format!("\n    {})", verb.name());
                 assert!(script.contains(&entry), "{engine:?} {verb:?}");

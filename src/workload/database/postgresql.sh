@@ -140,27 +140,7 @@ look() {
     echo "$found" | sed '/^rows /!s/^/unread /'
 }
 
-# Tells the hook in which folder the server's socket is. Stands behind `hook`, which writes the hook
-# itself.
-enlist() {
-    echo "$run" > "$hooks/../postgresql-sockets"
-    chmod 0755 "$hooks/virtproof-postgresql"
-    sync
-}
-
-for hooks in /etc/qemu/fsfreeze-hook.d /etc/qemu-ga/fsfreeze-hook.d; do
-    [ -d "$hooks" ] && break
-done
-
-case $verb in
-    hook)
-        if ! [ -d "$hooks" ]; then
-            echo "the guest's agent has no folder fsfreeze-hook.d" >&2
-            exit 1
-        fi
-        hook > "$hooks/virtproof-postgresql" && enlist
-        ;;
-    make) make ;;
-    commit) commit ;;
-    look) look ;;
-esac
+# Where the hook for the agent's freeze finds this database.
+hooked=postgresql
+list=postgresql-sockets
+entry=$run

@@ -78,27 +78,7 @@ look() {
     echo "$found" | tr '|' ' ' | sed '/^rows /!s/^/unread /'
 }
 
-# Lets the guest agent's freeze empty this database's log and hold it. Stands behind `hook`, which
-# writes the hook itself.
-enlist() {
-    echo "$db" > "$hooks/../sqlite-databases"
-    chmod 0755 "$hooks/virtproof-sqlite"
-    sync
-}
-
-for hooks in /etc/qemu/fsfreeze-hook.d /etc/qemu-ga/fsfreeze-hook.d; do
-    [ -d "$hooks" ] && break
-done
-
-case $verb in
-    hook)
-        if ! [ -d "$hooks" ]; then
-            echo "the guest's agent has no folder fsfreeze-hook.d" >&2
-            exit 1
-        fi
-        hook > "$hooks/virtproof-sqlite" && enlist
-        ;;
-    make) make "$@" ;;
-    commit) commit ;;
-    look) look ;;
-esac
+# Where the hook for the agent's freeze finds this database.
+hooked=sqlite
+list=sqlite-databases
+entry=$db
