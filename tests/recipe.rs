@@ -85,9 +85,15 @@ fn a_failed_hook_brings_about_what_was_declared() {
         RecipeFact::Ended { outcome } => Some(matches!(outcome, Outcome::Ok)),
         _ => None,
     });
-    // Each way to fail under `fail`, then under `continue`.
+    // Each way to fail under `fail`, then under `continue`; the last is that there is no agent.
     let went_on: Vec<bool> = ends.collect();
-    assert_eq!(went_on, [false, true, false, true, false, true]);
+    assert_eq!(went_on, [false, true].repeat(4));
+    let agent = history.events.iter().filter_map(|event| match &event.fact {
+        Fact::Note { text } => text.strip_prefix("the guest agent was "),
+        _ => None,
+    });
+    let agent: Vec<&str> = agent.collect();
+    assert_eq!(agent, ["stopped in the guest", "started in the guest"]);
     let thawed = history.events.iter().filter(|event| {
         matches!(
             &event.fact,
