@@ -5,10 +5,9 @@
 use anyhow::Context as _;
 
 use super::probe;
-use crate::cluster::Scope;
-use crate::cluster::Seen;
 use crate::cluster::crd::kubevirt::VirtualMachineInstance;
 use crate::cluster::crd::meta::{Conditions as _, Truth};
+use crate::cluster::{Scope, Seen};
 use crate::history::event::Fact;
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
@@ -58,10 +57,7 @@ pub(in crate::scenario) async fn bring(
     agent: Agent,
 ) -> anyhow::Result<()> {
     let deadline = world.deadline(world.plan.deadlines().ssh);
-    let address = probe::address(world, member, &deadline).await?;
-    let reach = member.reach(world, address.as_deref())?;
-    let shell = reach.booting(&deadline, None).await;
-    let shell = shell.with_context(|| format!("logging in to {}", member.name()))?;
+    let shell = probe::shell(world, member, &deadline).await?;
     let line = agent.command(shell.user() == "root");
     let ran = shell.exec(&line, &deadline).await;
     shell.close().await;

@@ -4,7 +4,6 @@
 use anyhow::Context as _;
 
 use super::{look, second};
-use crate::history::event::{Fact, ReadVia};
 use crate::probe::config::Purpose;
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
@@ -32,14 +31,5 @@ pub(super) async fn read_cut(world: &World, member: &mut Member) -> anyhow::Resu
     let config = member.config(world, world.mint.incarnation(member.site), Purpose::Verify);
     look::past_mounts(world, member, &reach, &config).await?;
     let seen = second::read(world, member, &reader, cut.loads).await?;
-    let scanned = Fact::Scanned {
-        site: member.site,
-        incarnation: seen.incarnation,
-        judges: seen.judges,
-        via: ReadVia::Clone,
-        zero_loss: None,
-        cut: Some(cut.name),
-        volumes: seen.volumes,
-    };
-    member.tell(world, scanned).await
+    second::tell(world, member, seen, Some(cut.name)).await
 }

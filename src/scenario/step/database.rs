@@ -112,10 +112,7 @@ pub(in crate::scenario) async fn end(member: &mut Member) -> anyhow::Result<()> 
 /// A shell in the guest, with the script in its place there.
 async fn log_in(world: &World, member: &Member, database: &Database) -> anyhow::Result<Shell> {
     let deadline = world.deadline(world.plan.deadlines().ssh);
-    let address = probe::address(world, member, &deadline).await?;
-    let reach = member.reach(world, address.as_deref())?;
-    let shell = reach.booting(&deadline, None).await;
-    let shell = shell.with_context(|| format!("logging in to {}", member.name()))?;
+    let shell = probe::shell(world, member, &deadline).await?;
     let (line, script) = (put(shell.user() == "root"), script(database.engine));
     let job = Job::new(&line).stdin(script.as_bytes());
     shell.run(&job, &deadline).await?.check()?;

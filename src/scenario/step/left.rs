@@ -3,7 +3,6 @@
 use anyhow::{Context as _, bail};
 
 use super::second;
-use crate::history::event::{Fact, ReadVia};
 use crate::scenario::member::Member;
 use crate::scenario::world::World;
 
@@ -18,14 +17,5 @@ pub(super) async fn read_left(world: &World, member: &mut Member) -> anyhow::Res
     let names = ("left", "left-reader");
     let reader = second::reader(world, member, &taken, names, &deadline).await?;
     let seen = second::read(world, member, &reader, left.loads).await?;
-    let scanned = Fact::Scanned {
-        site: member.site,
-        incarnation: seen.incarnation,
-        judges: seen.judges,
-        via: ReadVia::Clone,
-        zero_loss: None,
-        cut: Some(left.name.clone()),
-        volumes: seen.volumes,
-    };
-    member.tell(world, scanned).await
+    second::tell(world, member, seen, Some(left.name.clone())).await
 }

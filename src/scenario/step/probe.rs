@@ -302,6 +302,18 @@ async fn launch(
     Ok((prober, incarnation))
 }
 
+/// A shell in the member's guest, which may still be booting.
+pub(super) async fn shell(
+    world: &World,
+    member: &Member,
+    deadline: &Deadline,
+) -> anyhow::Result<Shell> {
+    let address = address(world, member, deadline).await?;
+    let reach = member.reach(world, address.as_deref())?;
+    let shell = reach.booting(deadline, None).await;
+    shell.with_context(|| format!("logging in to {}", member.name()))
+}
+
 /// The VMI's address, for routes that need it.
 pub(super) async fn address(
     world: &World,

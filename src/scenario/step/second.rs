@@ -29,16 +29,7 @@ pub(super) async fn second_read(world: &World, member: &mut Member) -> anyhow::R
     let cut = snapshots(world, member, class, &member.subject.data_disks).await?;
     let reader = reader(world, member, &cut, ("copy", "reader"), &deadline).await?;
     let seen = read(world, member, &reader, member.loads.len()).await?;
-    let scanned = Fact::Scanned {
-        site: member.site,
-        incarnation: seen.incarnation,
-        judges: seen.judges,
-        via: ReadVia::Clone,
-        zero_loss: None,
-        cut: None,
-        volumes: seen.volumes,
-    };
-    member.tell(world, scanned).await
+    tell(world, member, seen, None).await
 }
 
 /// Starts another guest on copies that are restored from the VolumeSnapshots of the data disks, by
@@ -176,6 +167,25 @@ pub(super) struct Read {
     pub(super) judges: Vec<String>,
     /// What was on the volumes.
     pub(super) volumes: Vec<ScanFact>,
+}
+
+/// Records what was read of copies: of a cut, or of the member's volumes as they are now.
+pub(super) async fn tell(
+    world: &World,
+    member: &Member,
+    read: Read,
+    cut: Option<String>,
+) -> anyhow::Result<()> {
+    let scanned = Fact::Scanned {
+        site: member.site,
+        incarnation: read.incarnation,
+        judges: read.judges,
+        via: ReadVia::Clone,
+        zero_loss: None,
+        cut,
+        volumes: read.volumes,
+    };
+    member.tell(world, scanned).await
 }
 
 /// Reads the copies in the reader, as evidence of the member's first so many loads.
